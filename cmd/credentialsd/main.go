@@ -1,0 +1,130 @@
+// Command credentialsd owns the login credentials of SalesExec: it serves the API, runs it for development, migrates the
+// database and creates the first administrator.
+//
+// Everything is wired here by hand; it depends on every package of the project.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/salesexec/credentials/internal/config"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], process{getenv: os.Getenv, stdout: os.Stdout, stderr: os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// process is what a command has of the process it runs in; tests give another.
+type process struct {
+	getenv func(string) string
+	stdout io.Writer
+	stderr io.Writer
+}
+
+type commands struct {
+	Dev     devCommand   `cmd:"" help:"Run the service for development: embedded database, demo accounts, loopback only."`
+	Serve   serveCommand `cmd:"" help:"Run the service, configured by environment variables."`
+	Migrate struct {
+		Up     migrateUpCommand     `cmd:"" help:"Bring the database's schema up to date."`
+		Status migrateStatusCommand `cmd:"" help:"List the migrations and whether they are applied."`
+	} `cmd:"" help:"Migrate the database named by DATABASE_URL."`
+	User struct {
+		Create userCreateCommand `cmd:"" help:"Create a user, with the account if it is new, and print a temporary password once."`
+	} `cmd:"" help:"Manage users from the command line."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+// exit is how kong's wish to end the process travels up to run.
+type exit struct{ code int }
+
+// run executes one command and returns the process's exit code: 0 done, 1 failed, 80 wrongly called.
+func run(ctx context.Context, args []string, p process) (code int) {
+	defer func() {
+		if e, ok := recover().(exit); ok {
+			code = e.code
+		}
+	}()
+	var cli commands
+	parser, err := kong.New(&cli,
+		kong.Name("credentialsd"),
+		kong.Description("The login credentials of SalesExec: usernames, e-mails and passwords.\n\nVariables marked * can also be read from a file named by NAME_FILE.\n\n"+variables()),
+		kong.Writers(p.stdout, p.stderr),
+		kong.Exit(func(code int) { panic(exit{code}) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Bind(p),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)
+	if err != nil {
+		return fail(p, err)
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(p.stderr, "credentialsd: %v\nTry credentialsd --help.\n", err)
+		return 80
+	}
+	if err := command.Run(); err != nil {
+		return fail(p, err)
+	}
+	return 0
+}
+
+func fail(p process, err error) int {
+	text := err.Error()
+	if strings.Contains(text, "\n") { // several problems at once, a line each
+		text = "cannot start:\n  " + strings.ReplaceAll(text, "\n", "\n  ")
+	}
+	fmt.Fprintln(p.stderr, "credentialsd:", text)
+	return 1
+}
+
+// variables lists the environment variables for --help.
+func variables() string {
+	var text strings.Builder
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	for _, v := range config.Variables() {
+		name, unset := v.Name, v.Default
+		if v.Secret {
+			name += "*"
+		}
+		if v.Required {
+			unset = "required by serve"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\n", name, v.Help, unset)
+	}
+	_ = table.Flush() // writes to memory
+	return "Environment:\n\n  " + strings.ReplaceAll(strings.TrimRight(text.String(), "\n"), "\n", "\n  ")
+}
+
+type versionCommand struct{}
+
+// Run prints the version that the program was built with.
+func (versionCommand) Run(p process) error {
+	_, err := fmt.Fprintln(p.stdout, "credentialsd", version())
+	return err
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			return info.Main.Version + " " + setting.Value
+		}
+	}
+	return info.Main.Version
+}

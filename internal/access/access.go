@@ -1,0 +1,175 @@
+// Package access says who acts, and who may call which operation: the one authorization table.
+//
+// It is a leaf: it knows users only by the words of package user. Whether an administrator manages a certain user is
+// the rule of package user, asked by the use cases; this table says who may ask at all.
+package access
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/salesexec/credentials/internal/user"
+)
+
+// Why an actor may not call an operation.
+var (
+	ErrUnauthenticated    = errors.New("access: no valid token")
+	ErrForbidden          = errors.New("access: the role does not allow the operation")
+	ErrInsufficientScope  = errors.New("access: the token lacks the scope")
+	ErrMustChangePassword = errors.New("access: the session may only choose a new password")
+)
+
+// Kind tells what sort of actor acts.
+type Kind string
+
+// The kinds of actor. Nobody is a caller without a token; Operator is a person at the command line of the host.
+const (
+	Nobody   Kind = ""
+	Person   Kind = "user"
+	Service  Kind = "service"
+	Operator Kind = "operator"
+)
+
+// Actor is who calls, as read from the database for this very request, never from the token alone.
+type Actor struct {
+	Kind Kind
+
+	// Of a Person. User.Role is the lesser of the token's and the database's.
+	User               user.User
+	Account            user.Account
+	SessionID          string
+	SignedInAt         time.Time // auth_time: when the password was last proven
+	MustChangePassword bool      // the session was opened with a temporary password
+
+	// Of a Service.
+	ClientID      string
+	ClientName    string
+	AllAccounts   bool   // registered for every account
+	ClientAccount string // else the one account it is bound to
+	Scopes        []string
+}
+
+// Origin is where a request came from, as it is kept with what the request did.
+type Origin struct {
+	RequestID string
+	IP        string
+	UserAgent string
+}
+
+// HasScope tells whether a service was given the scope.
+func (a Actor) HasScope(scope string) bool { return slices.Contains(a.Scopes, scope) }
+
+// SeesAccount tells whether the actor has any business in the account.
+func (a Actor) SeesAccount(accountID string) bool {
+	switch a.Kind {
+	case Person:
+		return a.User.AccountID == accountID
+	case Service:
+		return a.AllAccounts || a.ClientAccount == accountID
+	case Operator:
+		return true
+	case Nobody:
+	}
+	return false
+}
+
+// Scopes that a service can be given.
+const (
+	ScopeUsersRead           = "users:read"
+	ScopeUsersWrite          = "users:write"
+	ScopeManage              = "credentials:manage"
+	ScopeReset               = "credentials:reset"
+	ScopeResetAdministrators = "credentials:reset:administrators"
+)
+
+// Scopes returns every scope there is, sorted.
+func Scopes() []string {
+	return []string{ScopeManage, ScopeReset, ScopeResetAdministrators, ScopeUsersRead, ScopeUsersWrite}
+}
+
+// Rule is one row of the authorization table.
+type Rule struct {
+	Operation        string    // operationId in openapi.yaml
+	Public           bool      // needs no token (a token, if sent, must still be good)
+	Role             user.Role // the least role of a person; empty: persons may not call it
+	Scope            string    // the scope a service needs; empty: services may not call it
+	DuringMustChange bool      // allowed to a session that may only choose a new password
+	Limited          bool      // counts against the wider limit per address and subject (product.md decision 8)
+}
+
+// Table returns the authorization table: every operation has exactly one row, and one without a row cannot be served
+// (AZ-01). Relation to the target (manages, self) is stated per operation in the use cases.
+func Table() []Rule {
+	return []Rule{
+		{Operation: "signIn", Public: true, DuringMustChange: true, Limited: true},
+		{Operation: "refreshSession", Public: true, DuringMustChange: true, Limited: true},
+		{Operation: "issueToken", Public: true, DuringMustChange: true, Limited: true},
+		{Operation: "getPasswordPolicy", Public: true, DuringMustChange: true},
+		{Operation: "getJwks", Public: true, DuringMustChange: true},
+		{Operation: "getIssuerMetadata", Public: true, DuringMustChange: true},
+		{Operation: "getOpenapi", Public: true, DuringMustChange: true},
+		{Operation: "getProblem", Public: true, DuringMustChange: true},
+
+		{Operation: "signOut", Role: user.Agent, DuringMustChange: true, Limited: true},
+		{Operation: "getMe", Role: user.Agent, DuringMustChange: true},
+		{Operation: "getMyCredentials", Role: user.Agent, DuringMustChange: true},
+		{Operation: "changeMyCredentials", Role: user.Agent, DuringMustChange: true, Limited: true},
+
+		{Operation: "listUsers", Role: user.Administrator, Scope: ScopeUsersRead},
+		{Operation: "getUser", Role: user.Administrator, Scope: ScopeUsersRead},
+		{Operation: "getUsernameHistory", Role: user.Administrator, Scope: ScopeUsersRead},
+		{Operation: "changeUserCredentials", Role: user.Administrator, Scope: ScopeManage, Limited: true},
+		{Operation: "resetPassword", Role: user.Administrator, Scope: ScopeReset, Limited: true},
+	}
+}
+
+// RuleFor returns the operation's row, or false when there is none: then the operation is refused.
+func RuleFor(operation string) (Rule, bool) {
+	table := Table()
+	i := slices.IndexFunc(table, func(r Rule) bool { return r.Operation == operation })
+	if i < 0 {
+		return Rule{}, false
+	}
+	return table[i], true
+}
+
+// Allow tells whether the actor may call the rule's operation. It returns ErrUnauthenticated, ErrForbidden,
+// ErrInsufficientScope or ErrMustChangePassword when not.
+func (r Rule) Allow(actor Actor) error {
+	switch actor.Kind {
+	case Nobody:
+		if !r.Public {
+			return ErrUnauthenticated
+		}
+	case Service:
+		if r.Public {
+			return nil
+		}
+		if r.Scope == "" {
+			return ErrForbidden
+		}
+		if !actor.HasScope(r.Scope) {
+			return ErrInsufficientScope
+		}
+	case Person:
+		if actor.MustChangePassword && !r.DuringMustChange {
+			return ErrMustChangePassword
+		}
+		if !r.Public && !roleSuffices(actor.User.Role, r.Role) {
+			return ErrForbidden
+		}
+	case Operator:
+	}
+	return nil
+}
+
+func roleSuffices(have, need user.Role) bool {
+	switch need {
+	case user.Agent:
+		return have == user.Agent || have == user.Administrator
+	case user.Administrator:
+		return have == user.Administrator
+	}
+	return false
+}

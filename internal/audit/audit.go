@@ -1,0 +1,121 @@
+// Package audit says what happened: a closed set of actions, events with typed fields, and the hash chain that makes
+// a changed or missing event show.
+//
+// It depends on packages access and user for the words about actors, and on nothing else of the project. Events are
+// written by the store in the transaction of the change they tell of.
+package audit
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/salesexec/credentials/internal/access"
+	"github.com/salesexec/credentials/internal/user"
+)
+
+// Action is the stable name of what happened.
+type Action string
+
+// The closed set of actions.
+const (
+	SignedIn            Action = "session.signed_in"
+	SignInFailed        Action = "session.sign_in_failed"
+	SessionRefreshed    Action = "session.refreshed"
+	SessionEnded        Action = "session.ended"
+	SessionReuse        Action = "session.refresh_reused"
+	CredentialsChanged  Action = "credentials.changed"
+	ChangeRefused       Action = "credentials.change_refused"
+	PasswordReset       Action = "password.reset"
+	PasswordDisabled    Action = "password.disabled"
+	PasswordRehashed    Action = "password.rehashed"
+	UserCreated         Action = "user.created"
+	ServiceTokenIssued  Action = "service.token_issued"
+	ServiceTokenRefused Action = "service.token_refused"
+)
+
+// Outcome tells whether what was asked was done.
+type Outcome string
+
+// The outcomes.
+const (
+	Done    Outcome = "done"
+	Refused Outcome = "refused"
+)
+
+// UnknownAccount is the chain of events that belong to no account: failed sign-ins with names nobody has.
+const UnknownAccount = "-"
+
+// Party is an actor or a target with the names it had when the event happened.
+type Party struct {
+	Kind     access.Kind `json:"kind,omitempty"`
+	ID       string      `json:"id,omitempty"`
+	Username string      `json:"username,omitempty"`
+	Name     string      `json:"name,omitempty"`
+}
+
+// Details are the facts of an event. There is no free-form field, so that no secret can slip in.
+type Details struct {
+	Code           string   `json:"code,omitempty"`       // why it was refused: a problem code, or a finer reason
+	Violations     []string `json:"violations,omitempty"` // policy codes
+	Changed        []string `json:"changed,omitempty"`    // of username, email, password
+	OldUsername    string   `json:"old_username,omitempty"`
+	NewUsername    string   `json:"new_username,omitempty"`
+	OldEmail       string   `json:"old_email,omitempty"`
+	NewEmail       string   `json:"new_email,omitempty"`
+	WantedUsername string   `json:"wanted_username,omitempty"`
+	Method         string   `json:"method,omitempty"` // of a reset: temporary, set, link
+	SessionsEnded  int      `json:"sessions_ended,omitempty"`
+	Failures       int      `json:"failures,omitempty"` // consecutive failures up to now
+	Scheme         string   `json:"scheme,omitempty"`   // hash scheme that was replaced
+	Typed          string   `json:"typed,omitempty"`    // short fingerprint of a name nobody has: it may be a mistyped password
+}
+
+// Event is one thing that happened.
+type Event struct {
+	ID        string
+	AccountID string // whose chain it is in: the target's account, or UnknownAccount
+	At        time.Time
+	Action    Action
+	Outcome   Outcome
+	Actor     Party
+	Target    Party
+	SessionID string
+	Reason    string // what the acting human gave as reason, at most 500 code points
+	Origin    access.Origin
+	Details   Details
+}
+
+// New makes an event about target by actor, at the time and from the place of the request.
+func New(action Action, outcome Outcome, actor access.Actor, target user.User, origin access.Origin, at time.Time) Event {
+	event := Event{
+		ID: uuid.Must(uuid.NewV7()).String(), AccountID: target.AccountID, At: at.UTC().Truncate(time.Microsecond),
+		Action: action, Outcome: outcome, Actor: PartyOf(actor), Target: TargetOf(target), SessionID: actor.SessionID, Origin: origin,
+	}
+	if event.AccountID == "" {
+		event.AccountID = UnknownAccount
+	}
+	return event
+}
+
+// PartyOf describes an actor as it is called now.
+func PartyOf(actor access.Actor) Party {
+	switch actor.Kind {
+	case access.Person:
+		return TargetOf(actor.User)
+	case access.Service:
+		return Party{Kind: access.Service, ID: actor.ClientID, Name: actor.ClientName}
+	case access.Operator:
+		return Party{Kind: access.Operator}
+	case access.Nobody:
+	}
+	return Party{}
+}
+
+// TargetOf describes a user as it is called now.
+func TargetOf(u user.User) Party {
+	if u.ID == "" {
+		return Party{}
+	}
+	return Party{Kind: access.Person, ID: string(u.ID), Username: u.Username, Name: u.DisplayName}
+}

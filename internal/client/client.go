@@ -1,0 +1,160 @@
+// Package client knows the other services: who they are, how they prove it, and what they may do.
+//
+// It depends on packages access, audit, change, secret and session (whose issuer mints their tokens), and names the
+// store it needs.
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/salesexec/credentials/internal/access"
+	"github.com/salesexec/credentials/internal/audit"
+	"github.com/salesexec/credentials/internal/change"
+	"github.com/salesexec/credentials/internal/secret"
+	"github.com/salesexec/credentials/internal/session"
+	"github.com/salesexec/credentials/internal/user"
+)
+
+// What can be wrong with a request for a token (RFC 6749 section 5.2).
+var (
+	ErrInvalidClient = errors.New("client: unknown client or wrong secret")
+	ErrInvalidScope  = errors.New("client: a scope that the client was not given")
+)
+
+// Client is a registered service.
+type Client struct {
+	ID         string
+	Name       string
+	AccountID  string // empty: every account
+	Scopes     []string
+	SecretHash string // hex SHA-256: the secret has 256 random bits, so no slow hash is needed (ASVS 6.5.2)
+	Disabled   bool
+	CreatedAt  time.Time
+}
+
+// secretBytes is the length of a client secret before encoding: 256 bits.
+const secretBytes = 32
+
+// NewSecret makes a client secret and the hash that is kept of it.
+func NewSecret() (secret.Text, string) {
+	raw := make([]byte, secretBytes)
+	_, _ = rand.Read(raw) // crypto/rand.Read never fails (Go 1.24)
+	text := base64.RawURLEncoding.EncodeToString(raw)
+	return secret.New(text), hashOf(text)
+}
+
+func hashOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+// Store is what clients need of the database.
+type Store interface {
+	// Client finds a client. session.ErrNotFound when there is none.
+	Client(ctx context.Context, id string) (Client, error)
+	// Commit saves a change whole or not at all.
+	Commit(ctx context.Context, c change.Change) (change.Result, error)
+}
+
+// Registry answers who a service is.
+type Registry struct {
+	store  Store
+	issuer session.Issuer
+	now    func() time.Time
+}
+
+// New returns a Registry.
+func New(store Store, issuer session.Issuer, now func() time.Time) *Registry {
+	return &Registry{store: store, issuer: issuer, now: now}
+}
+
+// ServiceActor returns the service as an actor with all its scopes. session.ErrNotFound when there is no such client or
+// it is disabled.
+func (r *Registry) ServiceActor(ctx context.Context, clientID string) (access.Actor, error) {
+	c, err := r.store.Client(ctx, clientID)
+	if err != nil {
+		return access.Actor{}, err
+	}
+	if c.Disabled {
+		return access.Actor{}, session.ErrNotFound
+	}
+	return c.actor(), nil
+}
+
+func (c Client) actor() access.Actor {
+	return access.Actor{
+		Kind: access.Service, ClientID: c.ID, ClientName: c.Name,
+		AllAccounts: c.AccountID == "", ClientAccount: c.AccountID, Scopes: c.Scopes,
+	}
+}
+
+// Token is the answer to a request for a token.
+type Token struct {
+	Access    secret.Text
+	ExpiresAt time.Time
+	Scope     string
+}
+
+// IssueToken gives a client that proves itself a token with the wanted scopes, or with all it has when scope is empty.
+// It returns ErrInvalidClient or ErrInvalidScope when not.
+func (r *Registry) IssueToken(ctx context.Context, id string, proof secret.Text, scope string, origin access.Origin) (Token, error) {
+	c, err := r.store.Client(ctx, id)
+	if err != nil && !errors.Is(err, session.ErrNotFound) {
+		return Token{}, fmt.Errorf("client: issue a token: %w", err)
+	}
+	good := subtle.ConstantTimeCompare([]byte(hashOf(proof.Reveal())), []byte(c.SecretHash)) == 1
+	if !good || c.Disabled {
+		return Token{}, errors.Join(ErrInvalidClient, r.record(ctx, c, audit.ServiceTokenRefused, audit.Refused, "invalid_client", origin))
+	}
+	scopes := c.Scopes
+	if scope != "" {
+		scopes = strings.Fields(scope)
+	}
+	if slices.ContainsFunc(scopes, func(s string) bool { return !slices.Contains(c.Scopes, s) }) {
+		return Token{}, errors.Join(ErrInvalidScope, r.record(ctx, c, audit.ServiceTokenRefused, audit.Refused, "invalid_scope", origin))
+	}
+	granted := strings.Join(scopes, " ")
+	raw, expires, err := r.issuer.Mint(session.Grant{
+		Subject: c.ID, ClientID: c.ID, AccountID: accountClaim(c), Scope: granted,
+	})
+	if err != nil {
+		return Token{}, fmt.Errorf("client: mint a token: %w", err)
+	}
+	if err := r.record(ctx, c, audit.ServiceTokenIssued, audit.Done, "", origin); err != nil {
+		return Token{}, err
+	}
+	return Token{Access: raw, ExpiresAt: expires, Scope: granted}, nil
+}
+
+// allAccounts stands in the account_id of a token whose client is registered for every account.
+const allAccounts = "*"
+
+func accountClaim(c Client) string {
+	if c.AccountID == "" {
+		return allAccounts
+	}
+	return c.AccountID
+}
+
+func (r *Registry) record(ctx context.Context, c Client, action audit.Action, outcome audit.Outcome, code string, origin access.Origin) error {
+	actor := access.Actor{}
+	if c.ID != "" {
+		actor = c.actor()
+	}
+	event := audit.New(action, outcome, actor, user.User{AccountID: c.AccountID}, origin, r.now())
+	event.Details.Code = code
+	if _, err := r.store.Commit(context.WithoutCancel(ctx), change.Change{At: event.At, Audit: []audit.Event{event}}); err != nil {
+		return fmt.Errorf("client: record %s: %w", action, err)
+	}
+	return nil
+}

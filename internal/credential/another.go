@@ -1,0 +1,330 @@
+package credential
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/salesexec/credentials/internal/access"
+	"github.com/salesexec/credentials/internal/audit"
+	"github.com/salesexec/credentials/internal/change"
+	"github.com/salesexec/credentials/internal/identifier"
+	"github.com/salesexec/credentials/internal/password"
+	"github.com/salesexec/credentials/internal/secret"
+	"github.com/salesexec/credentials/internal/session"
+	"github.com/salesexec/credentials/internal/user"
+)
+
+// Method is how a password is reset.
+type Method string
+
+// The methods. Temporary is generated and shown once; with Set the administrator chooses it. Both are good for 24 hours
+// and only for choosing a new password. Link mails a one-time link.
+const (
+	Temporary Method = "temporary"
+	Set       Method = "set"
+	Link      Method = "link"
+)
+
+// Visible finds a user that the actor may look at. ErrNotFound for one who does not exist and one out of reach alike.
+func (m *Manager) Visible(ctx context.Context, actor access.Actor, id user.ID) (session.Member, error) {
+	if !id.Valid() {
+		return session.Member{}, ErrNotFound
+	}
+	member, err := m.store.Member(ctx, id)
+	if errors.Is(err, session.ErrNotFound) {
+		return session.Member{}, ErrNotFound
+	}
+	if err != nil {
+		return session.Member{}, fmt.Errorf("credential: find the user: %w", err)
+	}
+	if !Sees(actor, member.User) {
+		return session.Member{}, ErrNotFound
+	}
+	return member, nil
+}
+
+// Reaches tells whether the target is one of those the actor is there for (product.md decision 5).
+func Reaches(actor access.Actor, target user.User) bool {
+	if actor.Kind == access.Person {
+		return actor.User.Manages(target)
+	}
+	return actor.SeesAccount(target.AccountID)
+}
+
+// managed finds a user whose credentials the actor may change: ErrNotFound as in Visible, and for an administrator that
+// a service has no scope for; ErrUseSelfService for an administrator's own.
+func (m *Manager) managed(ctx context.Context, actor access.Actor, id user.ID) (session.Member, error) {
+	if actor.Kind == access.Person && actor.User.ID == id {
+		return session.Member{}, ErrUseSelfService
+	}
+	member, err := m.Visible(ctx, actor, id)
+	if err == nil && actor.Kind == access.Service && member.User.Role == user.Administrator && !actor.HasScope(access.ScopeResetAdministrators) {
+		return session.Member{}, ErrNotFound
+	}
+	return member, err
+}
+
+// actorGuard makes the save fail when the acting administrator was changed meanwhile: moved, demoted, disabled.
+func actorGuard(actor access.Actor) *change.Guard {
+	if actor.Kind != access.Person {
+		return nil
+	}
+	return &change.Guard{UserID: actor.User.ID, Revision: actor.User.Revision}
+}
+
+// unknown is the target of a refusal whose target the actor may not know of.
+func unknown(actor access.Actor, id user.ID) user.User {
+	account := actor.User.AccountID
+	if actor.Kind == access.Service {
+		account = actor.ClientAccount
+	}
+	if !id.Valid() {
+		id = ""
+	}
+	return user.User{ID: id, AccountID: account}
+}
+
+func reasonTooLong(reason string) []change.FieldError {
+	if utf8.RuneCountInString(reason) <= maxReason {
+		return nil
+	}
+	return []change.FieldError{{Pointer: "/reason", Code: "too_long", Detail: "Use at most 500 characters."}}
+}
+
+// ChangeAnother is what an administrator or a service wants to be changed of a user's credentials.
+type ChangeAnother struct {
+	Username *string
+	Email    *string // "" takes the address away
+	Reason   string
+	IfMatch  Precondition
+	Origin   access.Origin
+}
+
+// ChangeAnother changes the username and the e-mail of a user the actor manages, both or neither. Errors: ErrNotFound,
+// ErrUseSelfService, *change.RejectedError, change.ErrVersion, change.ErrConflict and change.ErrIdentifierTaken.
+func (m *Manager) ChangeAnother(ctx context.Context, actor access.Actor, id user.ID, wanted ChangeAnother) (user.User, error) {
+	member, err := m.managed(ctx, actor, id)
+	if err != nil {
+		return user.User{}, m.refuse(ctx, actor, unknown(actor, id), wanted.Origin, "", err)
+	}
+	before := member.User
+	if err := shapeAnother(wanted); err != nil {
+		return user.User{}, m.refuse(ctx, actor, before, wanted.Origin, "", err)
+	}
+	if err := wanted.IfMatch.check(before); err != nil {
+		return user.User{}, m.refuse(ctx, actor, before, wanted.Origin, wanted.Reason, err)
+	}
+	after := before
+	c := change.Change{
+		At: m.config.Now(), Actor: actorGuard(actor), User: &after,
+		Target: &change.Guard{UserID: before.ID, Revision: before.Revision, Versions: wanted.IfMatch},
+	}
+	event := audit.New(audit.CredentialsChanged, audit.Done, actor, before, wanted.Origin, c.At)
+	event.Reason = wanted.Reason
+	if err := m.rename(wanted, actor, before, &c, &event); err != nil {
+		return user.User{}, m.refuse(ctx, actor, before, wanted.Origin, wanted.Reason, err)
+	}
+	if event.Details.Changed == nil {
+		return before, nil
+	}
+	after.Version++
+	c.Audit = []audit.Event{event}
+	result, err := m.save(ctx, actor, before, wanted.Origin, c)
+	if err != nil {
+		return user.User{}, err
+	}
+	after.Revision = result.Revision
+	return after, nil
+}
+
+func shapeAnother(w ChangeAnother) error {
+	wrong := reasonTooLong(w.Reason)
+	if w.Username == nil && w.Email == nil {
+		wrong = append(wrong, change.Required("", "Give a username or an email to change."))
+	}
+	if wrong != nil {
+		return &change.RejectedError{Fields: wrong}
+	}
+	return nil
+}
+
+// rename puts the new username and e-mail into the change.
+func (m *Manager) rename(w ChangeAnother, actor access.Actor, before user.User, c *change.Change, event *audit.Event) error {
+	if w.Username != nil {
+		r, wrong := m.parseRenaming(before, *w.Username, true)
+		if wrong != nil {
+			return &change.RejectedError{Policy: true, Fields: wrong}
+		}
+		if r.changed {
+			r.apply(c, before, audit.PartyOf(actor), m.config.HoldTime)
+			event.Details.Changed = append(event.Details.Changed, "username")
+			event.Details.OldUsername, event.Details.NewUsername = before.Username, r.display
+		}
+	}
+	if w.Email == nil || *w.Email == before.Email {
+		return nil
+	}
+	if err := m.readdress(*w.Email, before, c); err != nil {
+		return err
+	}
+	event.Details.Changed = append(event.Details.Changed, "email")
+	event.Details.OldEmail, event.Details.NewEmail = before.Email, c.User.Email
+	return nil
+}
+
+// readdress puts another e-mail address into the change. What an administrator enters counts as confirmed: the
+// administrator vouches for it.
+func (m *Manager) readdress(wanted string, before user.User, c *change.Change) error {
+	var address identifier.Email
+	if wanted != "" {
+		var err error
+		if address, err = identifier.ParseEmail(wanted); err != nil {
+			detail := "Give an address like name@example.com."
+			if wrong, ok := errors.AsType[*identifier.Error](err); ok {
+				detail = wrong.Detail
+			}
+			return &change.RejectedError{Fields: []change.FieldError{{Pointer: "/email", Code: "invalid", Detail: detail}}}
+		}
+	}
+	oldKey := ""
+	if old, err := identifier.ParseEmail(before.Email); err == nil {
+		oldKey = old.Key
+	}
+	c.User.Email, c.User.EmailVerified = address.Address, address.Address != ""
+	if oldKey == address.Key {
+		return nil
+	}
+	if oldKey != "" {
+		c.Release = append(c.Release, change.Release{Key: oldKey, UserID: before.ID, HeldUntil: c.At.Add(m.config.HoldTime)})
+	}
+	if address.Key != "" {
+		c.Claim = append(c.Claim, change.Claim{Key: address.Key, UserID: before.ID, AccountID: before.AccountID, IsEmail: true})
+	}
+	return nil
+}
+
+// Reset is how an administrator or a service wants a user's password to be reset.
+type Reset struct {
+	Method      Method // empty: Temporary
+	NewPassword *secret.Text
+	Reason      string
+	DisableNow  bool
+	IfMatch     Precondition
+	Origin      access.Origin
+}
+
+// ResetDone is what came of a reset.
+type ResetDone struct {
+	User              user.User
+	Method            Method
+	TemporaryPassword secret.Text // with Temporary: to be shown once
+	ExpiresAt         time.Time
+	SessionsEnded     int
+}
+
+// Reset replaces the password of a user the actor manages, ends all its sessions and lifts a lock-out. Errors:
+// ErrNotFound, ErrUseSelfService, *change.RejectedError, change.ErrVersion, change.ErrConflict and
+// *password.OverloadedError; nothing is changed then.
+func (m *Manager) Reset(ctx context.Context, actor access.Actor, id user.ID, wanted Reset) (ResetDone, error) {
+	if wanted.Method == "" {
+		wanted.Method = Temporary
+	}
+	member, err := m.managed(ctx, actor, id)
+	if err != nil {
+		return ResetDone{}, m.refuse(ctx, actor, unknown(actor, id), wanted.Origin, "", err)
+	}
+	if err := m.checkReset(member, wanted); err != nil {
+		return ResetDone{}, m.refuse(ctx, actor, member.User, wanted.Origin, "", err)
+	}
+	return m.reset(ctx, actor, member, wanted)
+}
+
+func (m *Manager) checkReset(member session.Member, w Reset) error {
+	wrong := reasonTooLong(w.Reason)
+	given := w.NewPassword != nil && !w.NewPassword.Empty()
+	switch w.Method {
+	case Temporary:
+	case Set:
+		if !given {
+			wrong = append(wrong, change.Required("/new_password", "Give the password that the user will sign in with once."))
+		}
+	case Link:
+		wrong = append(wrong, change.FieldError{Pointer: "/method", Code: "unavailable", Detail: "This service sends no mail. Use temporary or set."})
+	default:
+		wrong = append(wrong, change.FieldError{Pointer: "/method", Code: "invalid", Detail: "Use temporary, set or link."})
+	}
+	if w.Method != Set && w.NewPassword != nil {
+		wrong = append(wrong, change.FieldError{Pointer: "/new_password", Code: "invalid", Detail: "A new_password goes with the method set only."})
+	}
+	if w.DisableNow && w.Method != Link {
+		wrong = append(wrong, change.FieldError{Pointer: "/disable_now", Code: "invalid", Detail: "The methods temporary and set replace the old password at once; disable_now goes with link only."})
+	}
+	if wrong != nil {
+		return &change.RejectedError{Fields: wrong}
+	}
+	if err := w.IfMatch.check(member.User); err != nil {
+		return err
+	}
+	if given {
+		if found := m.checkPassword(*w.NewPassword, member.Account, member.User, member.User); len(found) > 0 {
+			return &change.RejectedError{Policy: true, Fields: found}
+		}
+	}
+	return nil
+}
+
+func (m *Manager) reset(ctx context.Context, actor access.Actor, member session.Member, w Reset) (ResetDone, error) {
+	done := ResetDone{Method: w.Method}
+	chosen, err := m.choose(w, member.Account)
+	if err != nil {
+		return ResetDone{}, err
+	}
+	if w.Method == Temporary {
+		done.TemporaryPassword = chosen
+	}
+	hash, err := m.hasher.Hash(ctx, password.Staff, chosen)
+	if err != nil {
+		return ResetDone{}, fmt.Errorf("credential: hash a temporary password: %w", err)
+	}
+	before, now := member.User, m.config.Now()
+	done.ExpiresAt = now.Add(temporaryLife)
+	after := before
+	after.Password = user.Password{Hash: hash, SetBy: setBy(actor), ChangedAt: &now, MustChange: true, TemporaryUntil: &done.ExpiresAt}
+	after.Generation++
+	after.Version++
+	event := audit.New(audit.PasswordReset, audit.Done, actor, before, w.Origin, now)
+	event.Reason, event.Details.Method = w.Reason, string(w.Method)
+	result, err := m.save(ctx, actor, before, w.Origin, change.Change{
+		At: now, Actor: actorGuard(actor), User: &after,
+		Target:  &change.Guard{UserID: before.ID, Revision: before.Revision, Versions: w.IfMatch},
+		End:     &change.EndSessions{UserID: before.ID, Why: "password_reset"},
+		Forgive: []string{session.ThrottleSubject(before.ID)}, Audit: []audit.Event{event},
+	})
+	if err != nil {
+		return ResetDone{}, err
+	}
+	after.Revision = result.Revision
+	done.User, done.SessionsEnded = after, result.SessionsEnded
+	return done, nil
+}
+
+func (m *Manager) choose(w Reset, account user.Account) (secret.Text, error) {
+	if w.Method == Set {
+		return *w.NewPassword, nil
+	}
+	chosen, err := password.Generate(m.PolicyFor(account).MinLength)
+	if err != nil {
+		return secret.Text{}, fmt.Errorf("credential: generate a temporary password: %w", err)
+	}
+	return chosen, nil
+}
+
+func setBy(actor access.Actor) user.SetBy {
+	if actor.Kind == access.Service {
+		return user.SetByService
+	}
+	return user.SetByAdministrator
+}

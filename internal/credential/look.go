@@ -1,0 +1,67 @@
+package credential
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/salesexec/credentials/internal/access"
+	"github.com/salesexec/credentials/internal/audit"
+	"github.com/salesexec/credentials/internal/session"
+	"github.com/salesexec/credentials/internal/user"
+)
+
+// Filter narrows a listing of users. Zero members narrow nothing.
+type Filter struct {
+	Query      string    // part of the username, e-mail or display name
+	Team       user.Team // at or below
+	Status     user.Status
+	Role       user.Role
+	MustChange *bool
+	Locked     *bool
+}
+
+// Held is a name a user has or had.
+type Held struct {
+	Username string
+	From     time.Time
+	Until    *time.Time // nil: now
+	By       audit.Party
+}
+
+// Lister lists users within an actor's reach.
+type Lister interface {
+	// Members lists users in the order of their ids, after the one named.
+	Members(ctx context.Context, actor access.Actor, f Filter, after user.ID, limit int) ([]session.Member, error)
+	// UsernameHistory returns the names a user has had, the newest first.
+	UsernameHistory(ctx context.Context, id user.ID) ([]Held, error)
+}
+
+// Sees tells whether the actor may look at the user: one within reach, and an administrator the own self.
+func Sees(actor access.Actor, target user.User) bool {
+	return actor.Kind == access.Person && actor.User.ID == target.ID || Reaches(actor, target)
+}
+
+// List returns up to limit users that the actor may look at, after the one named, and whether there are more.
+func (m *Manager) List(ctx context.Context, actor access.Actor, f Filter, after user.ID, limit int) ([]session.Member, bool, error) {
+	members, err := m.store.Members(ctx, actor, f, after, limit+1)
+	if err != nil {
+		return nil, false, fmt.Errorf("credential: list users: %w", err)
+	}
+	if len(members) > limit {
+		return members[:limit], true, nil
+	}
+	return members, false, nil
+}
+
+// UsernameHistory returns the names of a user that the actor may look at, the newest first. ErrNotFound as in Visible.
+func (m *Manager) UsernameHistory(ctx context.Context, actor access.Actor, id user.ID) ([]Held, error) {
+	if _, err := m.Visible(ctx, actor, id); err != nil {
+		return nil, err
+	}
+	names, err := m.store.UsernameHistory(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("credential: username history: %w", err)
+	}
+	return names, nil
+}

@@ -1,0 +1,254 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/salesexec/credentials/internal/access"
+	"github.com/salesexec/credentials/internal/audit"
+	"github.com/salesexec/credentials/internal/change"
+	"github.com/salesexec/credentials/internal/identifier"
+	"github.com/salesexec/credentials/internal/password"
+	"github.com/salesexec/credentials/internal/secret"
+	"github.com/salesexec/credentials/internal/throttle"
+	"github.com/salesexec/credentials/internal/user"
+)
+
+// signInTries bounds how often a sign-in starts over because the user was changed while the password was checked.
+const signInTries = 3
+
+// SignIn checks a name and a password and opens a session. Whatever is wrong with them, the answer is
+// ErrInvalidCredentials after the same work; *throttle.DelayedError, throttle.ErrBusy and *password.OverloadedError say
+// that nothing was checked.
+func (m *Manager) SignIn(ctx context.Context, typed string, pw secret.Text, origin access.Origin) (Tokens, error) {
+	var missing []change.FieldError
+	if typed == "" {
+		missing = append(missing, change.Required("/username", "Give the username."))
+	}
+	if pw.Empty() {
+		missing = append(missing, change.Required("/password", "Give the password."))
+	}
+	if missing != nil {
+		return Tokens{}, &change.RejectedError{Fields: missing}
+	}
+	for range signInTries {
+		tokens, err := m.signIn(ctx, typed, pw, origin)
+		if !errors.Is(err, change.ErrConflict) {
+			return tokens, err
+		}
+	}
+	return Tokens{}, ErrUnsettled
+}
+
+// attempt is one sign-in on its way.
+type attempt struct {
+	member   Member // zero when nobody has the name
+	key      string
+	origin   access.Origin
+	reserved *throttle.Attempt
+}
+
+func (m *Manager) signIn(ctx context.Context, typed string, pw secret.Text, origin access.Origin) (Tokens, error) {
+	a := attempt{key: identifier.Key(typed), origin: origin}
+	var err error
+	a.member, err = m.store.MemberByUsername(ctx, a.key)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return Tokens{}, fmt.Errorf("session: find who signs in: %w", err)
+	}
+	if a.reserved, err = m.reserveSignIn(ctx, a); err != nil {
+		return Tokens{}, err
+	}
+	verdict, err := m.compare(ctx, a, pw)
+	if err != nil {
+		return Tokens{}, errors.Join(err, settle(ctx, a.reserved, throttle.GivenBack))
+	}
+	if code := m.refusal(a, verdict); code != "" {
+		return Tokens{}, m.fail(ctx, a, code)
+	}
+	return m.open(ctx, a, pw, verdict)
+}
+
+// subject is who failures are counted for. A name that nobody has is counted like a user; only a digest of it is kept.
+func (a attempt) subject() string {
+	if a.member.User.ID != "" {
+		return ThrottleSubject(a.member.User.ID)
+	}
+	return "name:" + fingerprint(a.key)
+}
+
+// ThrottleSubject is who the failures of a user are counted for.
+func ThrottleSubject(id user.ID) string { return "user:" + string(id) }
+
+func fingerprint(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:16])
+}
+
+func settle(ctx context.Context, reserved *throttle.Attempt, outcome throttle.Outcome) error {
+	_, err := reserved.Settle(ctx, outcome)
+	return err
+}
+
+func (m *Manager) reserveSignIn(ctx context.Context, a attempt) (*throttle.Attempt, error) {
+	network := throttle.Network(a.origin.IP)
+	known, err := m.store.KnowsNetwork(ctx, a.member.User.ID, network, m.config.Now().Add(-knownFor))
+	if err != nil {
+		return nil, fmt.Errorf("session: look up the network: %w", err)
+	}
+	reserved, err := m.limiter.SignIn(ctx, a.subject(), network, known)
+	if _, delayed := errors.AsType[*throttle.DelayedError](err); delayed {
+		return nil, errors.Join(err, m.record(ctx, m.failure(a, "throttled")))
+	}
+	return reserved, err
+}
+
+// compare does the same work whether or not there is somebody to compare with.
+func (m *Manager) compare(ctx context.Context, a attempt, pw secret.Text) (password.Verdict, error) {
+	if a.reserved.Exhausted || a.member.User.Password.Hash == "" {
+		return password.Verdict{}, m.hasher.VerifyNothing(ctx, password.People, pw)
+	}
+	verdict, err := m.hasher.Verify(ctx, password.People, a.member.User.Password.Hash, pw)
+	if errors.Is(err, password.ErrUnusableHash) {
+		m.config.Log.ErrorContext(ctx, "a stored password hash is unusable", "user_id", string(a.member.User.ID), "error", err)
+		return password.Verdict{}, nil
+	}
+	return verdict, err
+}
+
+// refusal names why the attempt opens no session; the caller of the API learns only that it does not.
+func (m *Manager) refusal(a attempt, verdict password.Verdict) string {
+	u := a.member.User
+	switch {
+	case u.ID == "":
+		return "unknown_username"
+	case u.Password.DisabledAt != nil || a.reserved.Exhausted:
+		return "password_disabled"
+	case u.Password.Hash == "":
+		return "no_password"
+	case !verdict.Match:
+		return "wrong_password"
+	case !u.IsActive():
+		return "disabled"
+	case u.Password.TemporaryExpired(m.config.Now()):
+		return "temporary_password_expired"
+	}
+	return ""
+}
+
+// fail counts the failure, whatever it was, so that the throttle tells nothing either, and records it.
+func (m *Manager) fail(ctx context.Context, a attempt, code string) error {
+	failures, err := a.reserved.Settle(ctx, throttle.Wrong)
+	if err != nil {
+		return err
+	}
+	event := m.failure(a, code)
+	event.Details.Failures = failures.Password
+	if err := m.record(ctx, event); err != nil {
+		return err
+	}
+	if failures.Password >= throttle.PasswordLimit {
+		if err := DisablePassword(ctx, m.store, a.member.User, access.Actor{}, a.origin, m.config.Now()); err != nil {
+			return err
+		}
+	}
+	return ErrInvalidCredentials
+}
+
+func (m *Manager) failure(a attempt, code string) audit.Event {
+	event := audit.New(audit.SignInFailed, audit.Refused, access.Actor{}, a.member.User, a.origin, m.config.Now())
+	event.Details.Code = code
+	if a.member.User.ID == "" {
+		event.Details.Typed = fingerprint(a.key)
+	}
+	return event
+}
+
+func (m *Manager) record(ctx context.Context, event audit.Event) error {
+	_, err := m.store.Commit(context.WithoutCancel(ctx), change.Change{At: event.At, Audit: []audit.Event{event}})
+	if err != nil {
+		return fmt.Errorf("session: record %s: %w", event.Action, err)
+	}
+	return nil
+}
+
+// DisablePassword disables the password of a user after too many failures (NIST SP 800-63B-4 section 3.2.2). A password
+// that is disabled already, or a user that has changed meanwhile, is left as it is: whoever changed it decided later.
+func DisablePassword(ctx context.Context, store interface {
+	Commit(ctx context.Context, c change.Change) (change.Result, error)
+}, u user.User, by access.Actor, origin access.Origin, now time.Time) error {
+	if u.ID == "" || u.Password.DisabledAt != nil {
+		return nil
+	}
+	disabled := u
+	disabled.Password.DisabledAt = &now
+	event := audit.New(audit.PasswordDisabled, audit.Done, by, u, origin, now)
+	event.Details.Code = "too_many_failures"
+	_, err := store.Commit(context.WithoutCancel(ctx), change.Change{
+		At: now, Target: &change.Guard{UserID: u.ID, Revision: u.Revision}, User: &disabled, Audit: []audit.Event{event},
+	})
+	if err != nil && !errors.Is(err, change.ErrConflict) {
+		return fmt.Errorf("session: disable the password of %s: %w", u.ID, err)
+	}
+	return nil
+}
+
+func (m *Manager) open(ctx context.Context, a attempt, pw secret.Text, verdict password.Verdict) (Tokens, error) {
+	u := a.member.User
+	s := m.newSession(u, a.origin)
+	tokens, err := m.TokensFor(s, u)
+	if err == nil {
+		err = m.store.OpenSession(context.WithoutCancel(ctx), m.opening(ctx, s, a, pw, verdict))
+	}
+	if err != nil {
+		return Tokens{}, errors.Join(fmt.Errorf("session: open: %w", err), settle(ctx, a.reserved, throttle.GivenBack))
+	}
+	return tokens, settle(ctx, a.reserved, throttle.Right)
+}
+
+func (m *Manager) newSession(u user.User, origin access.Origin) Session {
+	now := m.config.Now()
+	s := Session{
+		ID: uuid.Must(uuid.NewV7()).String(), UserID: u.ID, AccountID: u.AccountID, Generation: u.Generation,
+		MustChangePassword: u.Password.MustChange, SignedInAt: now, LastUsedAt: now,
+		RefreshCount: 1, RefreshSalt: newRefreshSalt(),
+		IP: origin.IP, Network: throttle.Network(origin.IP), UserAgent: origin.UserAgent,
+	}
+	s.ExpiresAt = m.expiry(s, u)
+	return s
+}
+
+func (m *Manager) opening(ctx context.Context, s Session, a attempt, pw secret.Text, verdict password.Verdict) Opening {
+	u := a.member.User
+	by := access.Actor{Kind: access.Person, User: u, SessionID: s.ID}
+	opening := Opening{
+		Session: s, Guard: change.Guard{UserID: u.ID, Revision: u.Revision},
+		Audit: []audit.Event{audit.New(audit.SignedIn, audit.Done, by, u, a.origin, s.SignedInAt)},
+	}
+	if !verdict.Outdated {
+		return opening
+	}
+	// The user has proven the password; an upgrade that finds no free lane now is made at the next sign-in.
+	stronger, err := m.hasher.Hash(ctx, password.People, pw)
+	if err != nil {
+		return opening
+	}
+	opening.Rehash = &Rehash{Old: u.Password.Hash, New: stronger}
+	event := audit.New(audit.PasswordRehashed, audit.Done, by, u, a.origin, s.SignedInAt)
+	event.Details.Scheme = password.Scheme(u.Password.Hash)
+	opening.Audit = append(opening.Audit, event)
+	return opening
+}
+
+// newRefreshSalt returns 128 random bits in hex: refresh tokens made with an older salt are good for nothing.
+func newRefreshSalt() string {
+	salt := make([]byte, 16)
+	_, _ = rand.Read(salt) // crypto/rand.Read never fails (Go 1.24)
+	return hex.EncodeToString(salt)
+}

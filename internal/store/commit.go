@@ -1,0 +1,215 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+
+	"github.com/salesexec/credentials/internal/audit"
+	"github.com/salesexec/credentials/internal/change"
+)
+
+// Commit saves a change whole or not at all. change.ErrConflict when a guard does not hold, change.ErrVersion when the
+// credentials are not of a version the caller asked for, change.ErrIdentifierTaken when a claim cannot be had.
+func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, error) {
+	var result change.Result
+	err := s.transaction(ctx, func(tx *gorm.DB) error {
+		result = change.Result{}
+		for _, step := range []func() error{
+			func() error { return s.holdActor(tx, c) },
+			func() error { return s.updateUser(tx, c, &result) },
+			func() error { return s.release(tx, c.Release) },
+			func() error { return s.claim(tx, c.Claim, c.At) },
+			func() error { return s.rename(tx, c.Rename) },
+			func() error { return s.renew(tx, c.Renew) },
+			func() error { return s.endSessions(tx, c, &result) },
+			func() error { return forgive(tx, c.Forgive) },
+			func() error { return s.record(tx, withCounts(c.Audit, result)) },
+		} {
+			if err := step(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return change.Result{}, err
+	}
+	return result, nil
+}
+
+// holdActor keeps the acting user as it was decided on until the change is saved: nobody is moved or demoted in between.
+func (s *Store) holdActor(tx *gorm.DB, c change.Change) error {
+	if c.Actor == nil {
+		return nil
+	}
+	var revisions []int64
+	err := tx.Raw("SELECT revision FROM users WHERE id = ?"+s.dialect.forShare(), string(c.Actor.UserID)).Scan(&revisions).Error
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(revisions, []int64{c.Actor.Revision}) {
+		return change.ErrConflict
+	}
+	return nil
+}
+
+// updateUser writes the new state under the guard, in one statement: If-Match is part of it.
+func (s *Store) updateUser(tx *gorm.DB, c change.Change, result *change.Result) error {
+	if c.User == nil {
+		return nil
+	}
+	row, err := rowOf(*c.User)
+	if err != nil {
+		return err
+	}
+	row.Revision = c.Target.Revision + 1
+	update := tx.Model(&userRow{}).Where("id = ? AND revision = ?", string(c.Target.UserID), c.Target.Revision)
+	if c.Target.Versions != nil {
+		update = update.Where("version IN ?", c.Target.Versions)
+	}
+	update = update.Select("team", "role", "also_manages", "display_name", "status", "username", "email", "email_verified", "search",
+		"password_hash", "password_set_by", "password_changed_at", "must_change", "temporary_until", "password_disabled_at",
+		"generation", "version", "revision").Updates(row)
+	if update.Error != nil {
+		return update.Error
+	}
+	if update.RowsAffected == 1 {
+		result.Revision = row.Revision
+		return nil
+	}
+	if c.Target.Versions != nil {
+		return change.ErrVersion
+	}
+	return change.ErrConflict
+}
+
+func (s *Store) release(tx *gorm.DB, releases []change.Release) error {
+	for _, r := range releases {
+		given, other := "is_email", "is_username"
+		if r.Username {
+			given, other = other, given
+		}
+		update := tx.Exec("UPDATE identifiers SET "+given+" = ?, held_until = CASE WHEN "+other+" THEN NULL ELSE CAST(? AS "+s.dialect.timeType()+") END"+
+			" WHERE key = ? AND user_id = ?", false, moment(r.HeldUntil), r.Key, string(r.UserID))
+		if update.Error != nil {
+			return update.Error
+		}
+		if update.RowsAffected != 1 {
+			return change.ErrConflict
+		}
+	}
+	return nil
+}
+
+// claimStatement takes a free identifier, one the user has or had, or one whose time of being held is over. The primary
+// key decides between two who want it at once.
+const claimStatement = `INSERT INTO identifiers (key, user_id, account_id, is_username, is_email, held_until)
+VALUES (@key, @user, @account, @username, @email, NULL)
+ON CONFLICT (key) DO UPDATE SET user_id = excluded.user_id, account_id = excluded.account_id,
+    is_username = identifiers.is_username OR excluded.is_username,
+    is_email = identifiers.is_email OR excluded.is_email, held_until = NULL
+WHERE identifiers.user_id = excluded.user_id OR identifiers.held_until <= @now`
+
+func (s *Store) claim(tx *gorm.DB, claims []change.Claim, now time.Time) error {
+	for _, c := range claims {
+		insert := tx.Exec(claimStatement, map[string]any{
+			"key": c.Key, "user": string(c.UserID), "account": c.AccountID, "username": c.IsUsername, "email": c.IsEmail, "now": moment(now),
+		})
+		if insert.Error != nil {
+			return insert.Error
+		}
+		if insert.RowsAffected != 1 {
+			return change.ErrIdentifierTaken
+		}
+	}
+	return nil
+}
+
+type historyRow struct {
+	ID            string
+	UserID        string
+	AccountID     string
+	Username      string
+	Key           string
+	HeldFrom      time.Time
+	HeldUntil     *time.Time
+	ChangedByKind string
+	ChangedByID   string
+	ChangedByName string
+}
+
+func (historyRow) TableName() string { return "username_history" }
+
+func (s *Store) rename(tx *gorm.DB, r *change.Rename) error {
+	if r == nil {
+		return nil
+	}
+	at := moment(r.At)
+	err := tx.Exec("UPDATE username_history SET held_until = ? WHERE user_id = ? AND held_until IS NULL", at, string(r.UserID)).Error
+	if err != nil {
+		return err
+	}
+	return tx.Create(&historyRow{
+		ID: uuid.Must(uuid.NewV7()).String(), UserID: string(r.UserID), AccountID: r.AccountID, Username: r.NewUsername, Key: r.NewKey,
+		HeldFrom: at, ChangedByKind: string(r.By.Kind), ChangedByID: r.By.ID, ChangedByName: cmp.Or(r.By.Username, r.By.Name),
+	}).Error
+}
+
+func (s *Store) renew(tx *gorm.DB, r *change.Renew) error {
+	if r == nil {
+		return nil
+	}
+	update := tx.Exec("UPDATE sessions SET generation = ?, refresh_salt = ?, refresh_count = ?, expires_at = ?, must_change = ? WHERE id = ? AND ended_at IS NULL",
+		r.Generation, r.RefreshSalt, r.RefreshCount, moment(r.ExpiresAt), false, r.SessionID)
+	if update.Error != nil {
+		return update.Error
+	}
+	if update.RowsAffected != 1 {
+		return change.ErrConflict // the session was ended while the change was made
+	}
+	return nil
+}
+
+func (s *Store) endSessions(tx *gorm.DB, c change.Change, result *change.Result) error {
+	if c.End == nil {
+		return nil
+	}
+	where, values := "user_id = ? AND ended_at IS NULL", []any{string(c.End.UserID)}
+	if c.End.Except != "" {
+		where, values = where+" AND id <> ?", append(values, c.End.Except)
+	}
+	if c.End.Only != "" {
+		where, values = where+" AND id = ?", append(values, c.End.Only)
+	}
+	// Sessions that ran out are over already: they are closed, but not counted.
+	expired := tx.Exec("UPDATE sessions SET ended_at = expires_at, end_reason = 'expired' WHERE "+where+" AND expires_at <= ?", append(values, moment(c.At))...)
+	if expired.Error != nil {
+		return expired.Error
+	}
+	update := tx.Exec("UPDATE sessions SET ended_at = ?, end_reason = ? WHERE "+where, append([]any{moment(c.At), c.End.Why}, values...)...)
+	result.SessionsEnded = int(update.RowsAffected)
+	return update.Error
+}
+
+func forgive(tx *gorm.DB, subjects []string) error {
+	if len(subjects) == 0 {
+		return nil
+	}
+	return tx.Exec("DELETE FROM throttles WHERE subject IN ?", subjects).Error
+}
+
+// withCounts adds what only the save knows to the events that tell of it.
+func withCounts(events []audit.Event, result change.Result) []audit.Event {
+	counted := slices.Clone(events)
+	for i := range counted {
+		if counted[i].Action == audit.PasswordReset || counted[i].Action == audit.CredentialsChanged {
+			counted[i].Details.SessionsEnded = result.SessionsEnded
+		}
+	}
+	return counted
+}

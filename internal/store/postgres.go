@@ -1,0 +1,80 @@
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+)
+
+const postgresName = "postgres"
+
+// How long PostgreSQL may work on one statement, and wait for one lock, before the request is given up.
+const (
+	statementTimeout = 15 * time.Second
+	lockTimeout      = 10 * time.Second
+)
+
+type postgresQuirks struct{}
+
+func postgresDialect(url string) (gorm.Dialector, dialect, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, nil, errors.New("store: the database URL is not one of PostgreSQL") // pgx's text may hold the password
+	}
+	config.RuntimeParams["application_name"] = "credentialsd"
+	config.RuntimeParams["timezone"] = "UTC"
+	config.RuntimeParams["statement_timeout"] = strconv.FormatInt(statementTimeout.Milliseconds(), 10)
+	config.RuntimeParams["lock_timeout"] = strconv.FormatInt(lockTimeout.Milliseconds(), 10)
+	return postgres.New(postgres.Config{Conn: stdlib.OpenDB(*config)}), postgresQuirks{}, nil
+}
+
+func (postgresQuirks) name() string      { return postgresName }
+func (postgresQuirks) writing() func()   { return func() {} }
+func (postgresQuirks) forUpdate() string { return " FOR UPDATE" }
+func (postgresQuirks) forShare() string  { return " FOR SHARE" }
+func (postgresQuirks) timeType() string  { return "timestamptz" }
+
+// SQLSTATEs (PostgreSQL documentation, appendix A).
+const (
+	uniqueViolation      = "23505"
+	serializationFailure = "40001"
+	deadlockDetected     = "40P01"
+	connectionException  = "08"
+	tooManyConnections   = "53300"
+	adminShutdown        = "57P"
+)
+
+func (postgresQuirks) brokenConstraint(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == uniqueViolation {
+		return pg.ConstraintName
+	}
+	return ""
+}
+
+func (postgresQuirks) retryable(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pg.Code == serializationFailure || pg.Code == deadlockDetected)
+}
+
+// isConnectionError tells a database that is away from one that says no.
+func isConnectionError(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return strings.HasPrefix(pg.Code, connectionException) || pg.Code == tooManyConnections || strings.HasPrefix(pg.Code, adminShutdown)
+	}
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	_, network := errors.AsType[net.Error](err)
+	if errors.Is(err, context.Canceled) {
+		return false
+	}
+	return connecting || network || errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err)
+}

@@ -1,0 +1,204 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+	"gorm.io/gorm"
+
+	"github.com/salesexec/credentials/internal/audit"
+	"github.com/salesexec/credentials/internal/change"
+	"github.com/salesexec/credentials/internal/identifier"
+	"github.com/salesexec/credentials/internal/session"
+	"github.com/salesexec/credentials/internal/user"
+)
+
+type accountRow struct {
+	ID                string
+	Name              string
+	MinPasswordLength int
+	CreatedAt         time.Time
+}
+
+func (accountRow) TableName() string { return "accounts" }
+
+func (r accountRow) account() user.Account {
+	return user.Account{ID: r.ID, Name: r.Name, MinPasswordLength: r.MinPasswordLength}
+}
+
+type userRow struct {
+	ID                 string
+	AccountID          string
+	Team               string
+	Role               string
+	AlsoManages        string
+	DisplayName        string
+	Status             string
+	Username           string
+	Email              string
+	EmailVerified      bool
+	Search             string
+	PasswordHash       string
+	PasswordSetBy      string
+	PasswordChangedAt  *time.Time
+	MustChange         bool
+	TemporaryUntil     *time.Time
+	PasswordDisabledAt *time.Time
+	Generation         int64
+	Version            int64
+	Revision           int64
+	LastSignInAt       *time.Time
+	CreatedAt          time.Time
+}
+
+func (userRow) TableName() string { return "users" }
+
+func rowOf(u user.User) (userRow, error) {
+	teams := u.AlsoManages
+	if teams == nil {
+		teams = []user.Team{}
+	}
+	also, err := json.Marshal(teams)
+	if err != nil {
+		return userRow{}, fmt.Errorf("store: teams of %s: %w", u.ID, err)
+	}
+	return userRow{
+		ID: string(u.ID), AccountID: u.AccountID, Team: string(u.Team), Role: string(u.Role), AlsoManages: string(also),
+		DisplayName: u.DisplayName, Status: string(u.Status), Username: u.Username, Email: u.Email, EmailVerified: u.EmailVerified,
+		Search:       searchText(u.Username + "\n" + u.Email + "\n" + u.DisplayName),
+		PasswordHash: u.Password.Hash, PasswordSetBy: string(u.Password.SetBy), PasswordChangedAt: momentOf(u.Password.ChangedAt),
+		MustChange: u.Password.MustChange, TemporaryUntil: momentOf(u.Password.TemporaryUntil),
+		PasswordDisabledAt: momentOf(u.Password.DisabledAt),
+		Generation:         u.Generation, Version: u.Version, Revision: u.Revision,
+		LastSignInAt: momentOf(u.LastSignInAt), CreatedAt: moment(u.CreatedAt),
+	}, nil
+}
+
+func (r userRow) user() (user.User, error) {
+	u := user.User{
+		ID: user.ID(r.ID), AccountID: r.AccountID, Team: user.Team(r.Team), Role: user.Role(r.Role), DisplayName: r.DisplayName,
+		Status: user.Status(r.Status), Username: r.Username, Email: r.Email, EmailVerified: r.EmailVerified,
+		Password: user.Password{
+			Hash: r.PasswordHash, SetBy: user.SetBy(r.PasswordSetBy), ChangedAt: momentOf(r.PasswordChangedAt),
+			MustChange: r.MustChange, TemporaryUntil: momentOf(r.TemporaryUntil), DisabledAt: momentOf(r.PasswordDisabledAt),
+		},
+		Generation: r.Generation, Version: r.Version, Revision: r.Revision,
+		LastSignInAt: momentOf(r.LastSignInAt), CreatedAt: moment(r.CreatedAt),
+	}
+	if err := json.Unmarshal([]byte(r.AlsoManages), &u.AlsoManages); err != nil {
+		return user.User{}, fmt.Errorf("store: teams of %s: %w", r.ID, err)
+	}
+	return u, nil
+}
+
+// searchText folds what is searched and what is searched for alike; the databases' own lower() differ.
+func searchText(text string) string { return cases.Fold().String(norm.NFKC.String(text)) }
+
+// memberRow is a user with its account, from one statement.
+type memberRow struct {
+	User    userRow    `gorm:"embedded;embeddedPrefix:u_"`
+	Account accountRow `gorm:"embedded;embeddedPrefix:a_"`
+}
+
+func (r memberRow) member() (session.Member, error) {
+	u, err := r.User.user()
+	if err != nil {
+		return session.Member{}, err
+	}
+	return session.Member{User: u, Account: r.Account.account()}, nil
+}
+
+// columns lists a row's columns with the prefix memberRow expects: statements name what they read.
+func columns(table, prefix string, names ...string) string {
+	listed := make([]string, len(names))
+	for i, n := range names {
+		listed[i] = table + "." + n + " AS " + prefix + n
+	}
+	return strings.Join(listed, ", ")
+}
+
+// memberColumns are the columns of a memberRow; sessionColumns, of a sessionRow.
+func memberColumns() string {
+	return columns("users", "u_", "id", "account_id", "team", "role", "also_manages", "display_name", "status", "username", "email",
+		"email_verified", "password_hash", "password_set_by", "password_changed_at", "must_change", "temporary_until",
+		"password_disabled_at", "generation", "version", "revision", "last_sign_in_at", "created_at") + ", " +
+		columns("accounts", "a_", "id", "name", "min_password_length")
+}
+
+const fromMembers = " FROM users JOIN accounts ON accounts.id = users.account_id "
+
+func (s *Store) member(ctx context.Context, join, where string, values ...any) (session.Member, error) {
+	var rows []memberRow
+	err := s.query(ctx).Raw("SELECT "+memberColumns()+fromMembers+join+" WHERE "+where, values...).Scan(&rows).Error
+	if err != nil {
+		return session.Member{}, s.translate(err)
+	}
+	if len(rows) == 0 {
+		return session.Member{}, session.ErrNotFound
+	}
+	return rows[0].member()
+}
+
+// Member finds a user with the account. session.ErrNotFound when there is none.
+func (s *Store) Member(ctx context.Context, id user.ID) (session.Member, error) {
+	return s.member(ctx, "", "users.id = ?", string(id))
+}
+
+// MemberByUsername finds who signs in with the folded name. session.ErrNotFound when nobody does.
+func (s *Store) MemberByUsername(ctx context.Context, key string) (session.Member, error) {
+	return s.member(ctx, "JOIN identifiers ON identifiers.user_id = users.id", "identifiers.key = ? AND identifiers.is_username", key)
+}
+
+// Account finds an account. session.ErrNotFound when there is none.
+func (s *Store) Account(ctx context.Context, id string) (user.Account, error) {
+	var row accountRow
+	err := s.query(ctx).Select("id", "name", "min_password_length").Where("id = ?", id).Take(&row).Error
+	return row.account(), s.translate(err)
+}
+
+// CreateAccount adds an account; one that is there already stays as it is.
+func (s *Store) CreateAccount(ctx context.Context, account user.Account) error {
+	return s.transaction(ctx, func(tx *gorm.DB) error {
+		return tx.Exec("INSERT INTO accounts (id, name, min_password_length, created_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+			account.ID, account.Name, account.MinPasswordLength, moment(s.now())).Error
+	})
+}
+
+// ErrUserExists says that the id of a new user is somebody's already.
+var ErrUserExists = errors.New("store: a user with this id exists")
+
+// CreateUser adds a user with its identifiers, its first line of history and the audit event. ErrUserExists,
+// change.ErrIdentifierTaken.
+func (s *Store) CreateUser(ctx context.Context, u user.User, event audit.Event) error {
+	row, err := rowOf(u)
+	if err != nil {
+		return err
+	}
+	key := identifier.Key(u.Username)
+	claims := []change.Claim{{Key: key, UserID: u.ID, AccountID: u.AccountID, IsUsername: true}}
+	if u.Email != "" {
+		claims = append(claims, change.Claim{Key: identifier.Key(u.Email), UserID: u.ID, AccountID: u.AccountID, IsEmail: true})
+	}
+	return s.transaction(ctx, func(tx *gorm.DB) error {
+		if err := tx.Create(&row).Error; err != nil {
+			if s.dialect.brokenConstraint(err) != "" {
+				return ErrUserExists
+			}
+			return err
+		}
+		if err := s.claim(tx, claims, u.CreatedAt); err != nil {
+			return err
+		}
+		rename := change.Rename{UserID: u.ID, AccountID: u.AccountID, NewUsername: u.Username, NewKey: key, At: u.CreatedAt, By: event.Actor}
+		if err := s.rename(tx, &rename); err != nil {
+			return err
+		}
+		return s.record(tx, []audit.Event{event})
+	})
+}

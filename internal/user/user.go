@@ -1,0 +1,143 @@
+// Package user says who the people of an account are and who of them manages whom.
+//
+// It depends on the standard library alone. Everything that decides about a user depends on it.
+package user
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ID names a user for ever: opaque, 1 to 64 of A-Za-z0-9_-, never changed and never reused.
+type ID string
+
+var idForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// Valid tells whether the id has the form of one; an id that has not belongs to nobody.
+func (id ID) Valid() bool { return idForm.MatchString(string(id)) }
+
+// Role is what a user may do: Agent or Administrator.
+type Role string
+
+// The roles, from the lesser to the greater.
+const (
+	Agent         Role = "agent"
+	Administrator Role = "administrator"
+)
+
+// Valid tells whether r is one of the two roles.
+func (r Role) Valid() bool { return r == Agent || r == Administrator }
+
+// Status tells whether a user may sign in at all.
+type Status string
+
+// The statuses.
+const (
+	Active   Status = "active"
+	Disabled Status = "disabled"
+)
+
+// Valid tells whether s is one of the two statuses.
+func (s Status) Valid() bool { return s == Active || s == Disabled }
+
+// Team is a place in the account's tree of branches, written as a path: "/", "/east/", "/east/boston/".
+type Team string
+
+// Root is the whole company.
+const Root Team = "/"
+
+// maxTeamLength bounds the path in bytes, so that it fits an index.
+const maxTeamLength = 512
+
+var teamForm = regexp.MustCompile(`^/(?:[^/\x00-\x1f\x7f]+/)*$`)
+
+// Valid tells whether t is a path that starts and ends with a slash, has no empty step and at most 512 bytes.
+func (t Team) Valid() bool { return len(t) <= maxTeamLength && teamForm.MatchString(string(t)) }
+
+// Covers tells whether other lies at or below t.
+func (t Team) Covers(other Team) bool { return t != "" && strings.HasPrefix(string(other), string(t)) }
+
+// SetBy says how a password came to be.
+type SetBy string
+
+// The ways a password is set.
+const (
+	SetBySelf          SetBy = "self"
+	SetByAdministrator SetBy = "administrator"
+	SetByService       SetBy = "service"
+	SetByImport        SetBy = "import"
+	SetByOperator      SetBy = "operator"
+)
+
+// Password is what is kept about a user's password: never the password itself.
+type Password struct {
+	Hash           string     // PHC string or bcrypt; empty when the user has none
+	SetBy          SetBy      // how it came to be
+	ChangedAt      *time.Time // when it was last set
+	MustChange     bool       // it opens a session that can only choose a new one
+	TemporaryUntil *time.Time // when a temporary password stops opening sessions
+	DisabledAt     *time.Time // since when too many failures, or an administrator, have disabled it
+}
+
+// Usable tells whether the password can open a session at the time now, given that it is the right one.
+func (p Password) Usable(now time.Time) bool {
+	return p.Hash != "" && p.DisabledAt == nil && !p.TemporaryExpired(now)
+}
+
+// TemporaryExpired tells whether it is a temporary password whose time is over at now.
+func (p Password) TemporaryExpired(now time.Time) bool {
+	return p.TemporaryUntil != nil && !now.Before(*p.TemporaryUntil)
+}
+
+// User is a person who signs in.
+type User struct {
+	ID            ID
+	AccountID     string
+	Team          Team
+	Role          Role
+	AlsoManages   []Team // further teams an administrator manages
+	DisplayName   string
+	Status        Status
+	Username      string
+	Email         string // empty when there is none
+	EmailVerified bool
+	Password      Password
+	Generation    int64 // grows whenever every older token must die
+	Version       int64 // grows by one with every change of the credentials: the ETag
+	Revision      int64 // grows with every change of the row that a decision could rest on
+	LastSignInAt  *time.Time
+	CreatedAt     time.Time
+}
+
+// IsActive tells whether the user is not disabled.
+func (u User) IsActive() bool { return u.Status == Active }
+
+// Reach returns the teams the user manages: none for an agent.
+func (u User) Reach() []Team {
+	if u.Role != Administrator {
+		return nil
+	}
+	return append([]Team{u.Team}, u.AlsoManages...)
+}
+
+// Manages is the one authority rule: an administrator manages a user of the same account whose team, and every team
+// that user manages, lie at or below the teams the administrator manages. Nobody manages a wider reach than the own.
+func (u User) Manages(target User) bool {
+	if u.AccountID != target.AccountID || u.AccountID == "" {
+		return false
+	}
+	reach := u.Reach()
+	covered := func(t Team) bool {
+		return slices.ContainsFunc(reach, func(mine Team) bool { return mine.Covers(t) })
+	}
+	return covered(target.Team) && !slices.ContainsFunc(target.AlsoManages, func(t Team) bool { return !covered(t) })
+}
+
+// Account is a customer of SalesExec: the tenant every user belongs to exactly one of.
+type Account struct {
+	ID                string
+	Name              string
+	MinPasswordLength int // 0: the deployment's; else 8 to 64 code points
+}
