@@ -398,8 +398,8 @@ func (e UserStatus) Valid() bool {
 
 // ChangedBy Who gave the user the name.
 type ChangedBy struct {
-	// Id The user or client id; empty for `system`.
-	Id string `json:"id"`
+	// ID The user or client id; empty for `system`.
+	ID string `json:"id"`
 
 	// Kind The user, an administrator, another service, or the operator of this one (an import, say).
 	Kind ChangedByKind `json:"kind"`
@@ -437,12 +437,12 @@ type ChangedCredentials struct {
 	// RefreshToken The session's new refresh token.
 	RefreshToken *string `json:"refresh_token,omitempty"`
 
-	// SessionId An opaque id that never changes and is never used again.
-	SessionId *Id                          `json:"session_id,omitempty"`
+	// SessionID An opaque id that never changes and is never used again.
+	SessionID *ID                          `json:"session_id,omitempty"`
 	TokenType *ChangedCredentialsTokenType `json:"token_type,omitempty"`
 
-	// UserId An opaque id that never changes and is never used again.
-	UserId Id `json:"user_id"`
+	// UserID An opaque id that never changes and is never used again.
+	UserID ID `json:"user_id"`
 
 	// Username What the user types to sign in.
 	Username string `json:"username"`
@@ -471,8 +471,8 @@ type Credentials struct {
 	// PendingEmail A new address that waits for its confirmation; until then `email` stays in force.
 	PendingEmail *string `json:"pending_email"`
 
-	// UserId An opaque id that never changes and is never used again.
-	UserId Id `json:"user_id"`
+	// UserID An opaque id that never changes and is never used again.
+	UserID ID `json:"user_id"`
 
 	// Username What the user types to sign in.
 	Username string `json:"username"`
@@ -544,8 +544,8 @@ type HeldUsername struct {
 	Username string `json:"username"`
 }
 
-// Id An opaque id that never changes and is never used again.
-type Id = string
+// ID An opaque id that never changes and is never used again.
+type ID = string
 
 // IssuerMetadata defines model for IssuerMetadata.
 type IssuerMetadata struct {
@@ -555,8 +555,8 @@ type IssuerMetadata struct {
 	// Issuer The `iss` of the tokens.
 	Issuer string `json:"issuer"`
 
-	// JwksUri Where the keys are.
-	JwksUri string `json:"jwks_uri"`
+	// JwksURI Where the keys are.
+	JwksURI string `json:"jwks_uri"`
 
 	// ResponseTypesSupported Empty: there is no authorization endpoint.
 	ResponseTypesSupported []string `json:"response_types_supported"`
@@ -614,8 +614,8 @@ type Jwks struct {
 
 // Me defines model for Me.
 type Me struct {
-	// AccountId An opaque id that never changes and is never used again.
-	AccountId Id `json:"account_id"`
+	// AccountID An opaque id that never changes and is never used again.
+	AccountID ID `json:"account_id"`
 
 	// AlsoManages Teams that an administrator manages beside the own one.
 	AlsoManages []Team `json:"also_manages"`
@@ -632,8 +632,8 @@ type Me struct {
 	// EmailVerified Whether the address has been confirmed.
 	EmailVerified bool `json:"email_verified"`
 
-	// Id An opaque id that never changes and is never used again.
-	Id Id `json:"id"`
+	// ID An opaque id that never changes and is never used again.
+	ID ID `json:"id"`
 
 	// LastSignInAt When the user signed in last.
 	LastSignInAt *time.Time `json:"last_sign_in_at"`
@@ -644,8 +644,8 @@ type Me struct {
 	// Role What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
 	Role Role `json:"role"`
 
-	// SessionId An opaque id that never changes and is never used again.
-	SessionId Id `json:"session_id"`
+	// SessionID An opaque id that never changes and is never used again.
+	SessionID ID `json:"session_id"`
 
 	// Status Whether the user may sign in at all.
 	Status UserStatus `json:"status"`
@@ -752,8 +752,8 @@ type PasswordResetResult struct {
 	// TemporaryPassword The password the service made; shown here and never again.
 	TemporaryPassword *string `json:"temporary_password,omitempty"`
 
-	// UserId An opaque id that never changes and is never used again.
-	UserId Id `json:"user_id"`
+	// UserID An opaque id that never changes and is never used again.
+	UserID ID `json:"user_id"`
 
 	// Username What the user types to sign in.
 	Username string `json:"username"`
@@ -795,7 +795,7 @@ type Problem struct {
 	Detail *string `json:"detail,omitempty"`
 
 	// Errors What is wrong with which member; all of it.
-	Errors *[]FieldError `json:"errors,omitempty"`
+	Errors []FieldError `json:"errors,omitempty"`
 
 	// Instance `urn:request:` and the request id.
 	Instance string `json:"instance"`
@@ -882,8 +882,8 @@ type SessionTokens struct {
 	// RefreshToken Good for `POST /sessions/refresh`. Store it as safely as a password.
 	RefreshToken string `json:"refresh_token"`
 
-	// SessionId An opaque id that never changes and is never used again.
-	SessionId Id                     `json:"session_id"`
+	// SessionID An opaque id that never changes and is never used again.
+	SessionID ID                     `json:"session_id"`
 	TokenType SessionTokensTokenType `json:"token_type"`
 }
 
@@ -953,8 +953,8 @@ type TokenErrorCode string
 
 // TokenRequest defines model for TokenRequest.
 type TokenRequest struct {
-	// ClientId The client, unless it is in the `Authorization` header.
-	ClientId *string `json:"client_id,omitempty"`
+	// ClientID The client, unless it is in the `Authorization` header.
+	ClientID *string `json:"client_id,omitempty"`
 
 	// ClientSecret The client's secret, unless it is in the `Authorization` header.
 	ClientSecret *string `json:"client_secret,omitempty"`
@@ -968,8 +968,8 @@ type TokenRequest struct {
 
 // User defines model for User.
 type User struct {
-	// AccountId An opaque id that never changes and is never used again.
-	AccountId Id `json:"account_id"`
+	// AccountID An opaque id that never changes and is never used again.
+	AccountID ID `json:"account_id"`
 
 	// AlsoManages Teams that an administrator manages beside the own one.
 	AlsoManages []Team `json:"also_manages"`
@@ -986,8 +986,8 @@ type User struct {
 	// EmailVerified Whether the address has been confirmed.
 	EmailVerified bool `json:"email_verified"`
 
-	// Id An opaque id that never changes and is never used again.
-	Id Id `json:"id"`
+	// ID An opaque id that never changes and is never used again.
+	ID ID `json:"id"`
 
 	// LastSignInAt When the user signed in last.
 	LastSignInAt *time.Time `json:"last_sign_in_at"`
@@ -1051,17 +1051,8 @@ type UsernameRules struct {
 // IfMatch defines model for IfMatch.
 type IfMatch = string
 
-// UserId An opaque id that never changes and is never used again.
-type UserId = Id
-
-// Throttled A problem document (RFC 9457).
-type Throttled = Problem
-
-// Unauthorized A problem document (RFC 9457).
-type Unauthorized = Problem
-
-// Unavailable A problem document (RFC 9457).
-type Unavailable = Problem
+// UserID An opaque id that never changes and is never used again.
+type UserID = ID
 
 // ListUsersParams defines parameters for ListUsers.
 type ListUsersParams struct {
@@ -1142,16 +1133,16 @@ type ServerInterface interface {
 	ListUsers(ctx echo.Context, params ListUsersParams) error
 	// GetUser Look at a user
 	// (GET /admin/users/{id})
-	GetUser(ctx echo.Context, id UserId) error
+	GetUser(ctx echo.Context, id UserID) error
 	// ChangeUserCredentials Change a user's username or e-mail address
 	// (PATCH /admin/users/{id}/credentials)
-	ChangeUserCredentials(ctx echo.Context, id UserId, params ChangeUserCredentialsParams) error
+	ChangeUserCredentials(ctx echo.Context, id UserID, params ChangeUserCredentialsParams) error
 	// ResetPassword Reset a user's password
 	// (POST /admin/users/{id}/password-reset)
-	ResetPassword(ctx echo.Context, id UserId, params ResetPasswordParams) error
+	ResetPassword(ctx echo.Context, id UserID, params ResetPasswordParams) error
 	// GetUsernameHistory The names a user has had
 	// (GET /admin/users/{id}/username-history)
-	GetUsernameHistory(ctx echo.Context, id UserId) error
+	GetUsernameHistory(ctx echo.Context, id UserID) error
 	// IssueToken Get a token for a service
 	// (POST /oauth/token)
 	IssueToken(ctx echo.Context) error
@@ -1278,7 +1269,7 @@ func (w *ServerInterfaceWrapper) ListUsers(ctx echo.Context) error {
 func (w *ServerInterfaceWrapper) GetUser(ctx echo.Context) error {
 	var err error
 	// ------------- Path parameter "id" -------------
-	var id UserId
+	var id UserID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1294,7 +1285,7 @@ func (w *ServerInterfaceWrapper) GetUser(ctx echo.Context) error {
 func (w *ServerInterfaceWrapper) ChangeUserCredentials(ctx echo.Context) error {
 	var err error
 	// ------------- Path parameter "id" -------------
-	var id UserId
+	var id UserID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1330,7 +1321,7 @@ func (w *ServerInterfaceWrapper) ChangeUserCredentials(ctx echo.Context) error {
 func (w *ServerInterfaceWrapper) ResetPassword(ctx echo.Context) error {
 	var err error
 	// ------------- Path parameter "id" -------------
-	var id UserId
+	var id UserID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1366,7 +1357,7 @@ func (w *ServerInterfaceWrapper) ResetPassword(ctx echo.Context) error {
 func (w *ServerInterfaceWrapper) GetUsernameHistory(ctx echo.Context) error {
 	var err error
 	// ------------- Path parameter "id" -------------
-	var id UserId
+	var id UserID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1562,47 +1553,6 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 
 }
 
-type ProblemResponseHeaders struct {
-	XRequestId string
-}
-type ProblemApplicationProblemPlusJSONResponse struct {
-	Body Problem
-
-	Headers ProblemResponseHeaders
-}
-
-type ThrottledResponseHeaders struct {
-	RateLimit       *string
-	RateLimitPolicy *string
-	RetryAfter      int
-	XRequestId      string
-}
-type ThrottledApplicationProblemPlusJSONResponse struct {
-	Body Problem
-
-	Headers ThrottledResponseHeaders
-}
-
-type UnauthorizedResponseHeaders struct {
-	WWWAuthenticate string
-	XRequestId      string
-}
-type UnauthorizedApplicationProblemPlusJSONResponse struct {
-	Body Problem
-
-	Headers UnauthorizedResponseHeaders
-}
-
-type UnavailableResponseHeaders struct {
-	RetryAfter int
-	XRequestId string
-}
-type UnavailableApplicationProblemPlusJSONResponse struct {
-	Body Problem
-
-	Headers UnavailableResponseHeaders
-}
-
 type GetJwksRequestObject struct {
 }
 
@@ -1668,7 +1618,7 @@ func (response ListUsers200JSONResponse) VisitListUsersResponse(w http.ResponseW
 }
 
 type GetUserRequestObject struct {
-	Id UserId `json:"id"`
+	ID UserID `json:"id"`
 }
 
 type GetUserResponseObject interface {
@@ -1698,7 +1648,7 @@ func (response GetUser200JSONResponse) VisitGetUserResponse(w http.ResponseWrite
 }
 
 type ChangeUserCredentialsRequestObject struct {
-	Id     UserId `json:"id"`
+	ID     UserID `json:"id"`
 	Params ChangeUserCredentialsParams
 	Body   *ChangeUserCredentialsJSONRequestBody
 }
@@ -1730,7 +1680,7 @@ func (response ChangeUserCredentials200JSONResponse) VisitChangeUserCredentialsR
 }
 
 type ResetPasswordRequestObject struct {
-	Id     UserId `json:"id"`
+	ID     UserID `json:"id"`
 	Params ResetPasswordParams
 	Body   *ResetPasswordJSONRequestBody
 }
@@ -1762,7 +1712,7 @@ func (response ResetPassword200JSONResponse) VisitResetPasswordResponse(w http.R
 }
 
 type GetUsernameHistoryRequestObject struct {
-	Id UserId `json:"id"`
+	ID UserID `json:"id"`
 }
 
 type GetUsernameHistoryResponseObject interface {
@@ -1848,12 +1798,12 @@ type GetOpenapiResponseObject interface {
 	VisitGetOpenapiResponse(w http.ResponseWriter) error
 }
 
-type GetOpenapi200ApplicationyamlResponse struct {
+type GetOpenapi200ApplicationYamlResponse struct {
 	Body          io.Reader
 	ContentLength int64
 }
 
-func (response GetOpenapi200ApplicationyamlResponse) VisitGetOpenapiResponse(w http.ResponseWriter) error {
+func (response GetOpenapi200ApplicationYamlResponse) VisitGetOpenapiResponse(w http.ResponseWriter) error {
 
 	w.Header().Set("Content-Type", "application/yaml")
 	if response.ContentLength != 0 {
@@ -1897,12 +1847,12 @@ type GetProblemResponseObject interface {
 	VisitGetProblemResponse(w http.ResponseWriter) error
 }
 
-type GetProblem200TexthtmlResponse struct {
+type GetProblem200TextHTMLResponse struct {
 	Body          io.Reader
 	ContentLength int64
 }
 
-func (response GetProblem200TexthtmlResponse) VisitGetProblemResponse(w http.ResponseWriter) error {
+func (response GetProblem200TextHTMLResponse) VisitGetProblemResponse(w http.ResponseWriter) error {
 
 	w.Header().Set("Content-Type", "text/html")
 	if response.ContentLength != 0 {
@@ -2204,10 +2154,10 @@ func (sh *strictHandler) ListUsers(ctx echo.Context, params ListUsersParams) err
 }
 
 // GetUser operation middleware
-func (sh *strictHandler) GetUser(ctx echo.Context, id UserId) error {
+func (sh *strictHandler) GetUser(ctx echo.Context, id UserID) error {
 	var request GetUserRequestObject
 
-	request.Id = id
+	request.ID = id
 
 	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.GetUser(ctx.Request().Context(), request.(GetUserRequestObject))
@@ -2229,10 +2179,10 @@ func (sh *strictHandler) GetUser(ctx echo.Context, id UserId) error {
 }
 
 // ChangeUserCredentials operation middleware
-func (sh *strictHandler) ChangeUserCredentials(ctx echo.Context, id UserId, params ChangeUserCredentialsParams) error {
+func (sh *strictHandler) ChangeUserCredentials(ctx echo.Context, id UserID, params ChangeUserCredentialsParams) error {
 	var request ChangeUserCredentialsRequestObject
 
-	request.Id = id
+	request.ID = id
 	request.Params = params
 
 	var body ChangeUserCredentialsJSONRequestBody
@@ -2278,10 +2228,10 @@ func (sh *strictHandler) ChangeUserCredentials(ctx echo.Context, id UserId, para
 }
 
 // ResetPassword operation middleware
-func (sh *strictHandler) ResetPassword(ctx echo.Context, id UserId, params ResetPasswordParams) error {
+func (sh *strictHandler) ResetPassword(ctx echo.Context, id UserID, params ResetPasswordParams) error {
 	var request ResetPasswordRequestObject
 
-	request.Id = id
+	request.ID = id
 	request.Params = params
 
 	var body ResetPasswordJSONRequestBody
@@ -2330,10 +2280,10 @@ func (sh *strictHandler) ResetPassword(ctx echo.Context, id UserId, params Reset
 }
 
 // GetUsernameHistory operation middleware
-func (sh *strictHandler) GetUsernameHistory(ctx echo.Context, id UserId) error {
+func (sh *strictHandler) GetUsernameHistory(ctx echo.Context, id UserID) error {
 	var request GetUsernameHistoryRequestObject
 
-	request.Id = id
+	request.ID = id
 
 	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.GetUsernameHistory(ctx.Request().Context(), request.(GetUsernameHistoryRequestObject))

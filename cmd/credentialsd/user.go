@@ -132,4 +132,3 @@ func createUser(ctx context.Context, s *store.Store, u user.User) error {
 	}
 	return err
 }
-

@@ -91,7 +91,8 @@ func Scopes() []string {
 // Rule is one row of the authorization table.
 type Rule struct {
 	Operation        string    // operationId in openapi.yaml
-	Public           bool      // needs no token (a token, if sent, must still be good)
+	Public           bool      // needs no token
+	ReadsToken       bool      // public, but answers a good token with what concerns its user; a bad one is refused
 	Role             user.Role // the least role of a person; empty: persons may not call it
 	Scope            string    // the scope a service needs; empty: services may not call it
 	DuringMustChange bool      // allowed to a session that may only choose a new password
@@ -105,7 +106,7 @@ func Table() []Rule {
 		{Operation: "signIn", Public: true, DuringMustChange: true, Limited: true},
 		{Operation: "refreshSession", Public: true, DuringMustChange: true, Limited: true},
 		{Operation: "issueToken", Public: true, DuringMustChange: true, Limited: true},
-		{Operation: "getPasswordPolicy", Public: true, DuringMustChange: true},
+		{Operation: "getPasswordPolicy", Public: true, ReadsToken: true, DuringMustChange: true},
 		{Operation: "getJwks", Public: true, DuringMustChange: true},
 		{Operation: "getIssuerMetadata", Public: true, DuringMustChange: true},
 		{Operation: "getOpenapi", Public: true, DuringMustChange: true},

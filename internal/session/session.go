@@ -76,6 +76,8 @@ type Store interface {
 	// RotateRefresh moves the session's newest refresh token from one number to the next and notes its use, unless the
 	// session is ended, has another salt or has moved on: change.ErrConflict.
 	RotateRefresh(ctx context.Context, current Session, next int64, at time.Time) error
+	// Standings tells what holds off attempts at the passwords of subjects.
+	Standings(ctx context.Context, subjects []string) (map[string]throttle.Standing, error)
 	// Commit saves a change whole or not at all.
 	Commit(ctx context.Context, c change.Change) (change.Result, error)
 }

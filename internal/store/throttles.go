@@ -133,28 +133,29 @@ func (s *Store) SweepThrottles(ctx context.Context, untouchedSince time.Time) (i
 	return swept, err
 }
 
-// Throttled is what holds off attempts at a user's password now.
-type Throttled struct {
-	Failures     int        // consecutive, over all networks
-	BlockedUntil *time.Time // the latest delay, if any
-}
-
-// Throttled tells what holds off attempts at the subject's password.
-func (s *Store) Throttled(ctx context.Context, subject string) (Throttled, error) {
-	var rows []throttleRow
-	err := s.query(ctx).Raw("SELECT key, failures, in_flight, lease_until, blocked_until FROM throttles WHERE subject = ?", subject).Scan(&rows).Error
-	if err != nil {
-		return Throttled{}, s.translate(err)
+// Standings tells what holds off attempts at the passwords of subjects.
+func (s *Store) Standings(ctx context.Context, subjects []string) (map[string]throttle.Standing, error) {
+	var rows []struct {
+		Subject string
+		throttleRow
 	}
-	var found Throttled
-	now := s.now()
+	if len(subjects) == 0 {
+		return map[string]throttle.Standing{}, nil
+	}
+	err := s.query(ctx).Raw("SELECT subject, key, failures, in_flight, lease_until, blocked_until FROM throttles WHERE subject IN ?", subjects).Scan(&rows).Error
+	if err != nil {
+		return nil, s.translate(err)
+	}
+	now, found := s.now(), map[string]throttle.Standing{}
 	for _, row := range rows {
-		if row.Key == subject {
-			found.Failures = row.state().Confirmed()
+		standing := found[row.Subject]
+		if row.Key == row.Subject {
+			standing.Failures = row.state().Confirmed()
 		}
-		if row.BlockedUntil != nil && row.BlockedUntil.After(now) && (found.BlockedUntil == nil || row.BlockedUntil.After(*found.BlockedUntil)) {
-			found.BlockedUntil = momentOf(row.BlockedUntil)
+		if until := row.BlockedUntil; until != nil && until.After(now) && (standing.BlockedUntil == nil || until.After(*standing.BlockedUntil)) {
+			standing.BlockedUntil = momentOf(until)
 		}
+		found[row.Subject] = standing
 	}
 	return found, nil
 }

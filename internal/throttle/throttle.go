@@ -159,6 +159,12 @@ type Store interface {
 	AllowRate(ctx context.Context, key string, n int, per time.Duration, now time.Time) (Allowance, error)
 }
 
+// Standing is what holds off attempts at a subject's password now.
+type Standing struct {
+	Failures     int        // consecutive, over all networks
+	BlockedUntil *time.Time // the latest delay that is not over, if any
+}
+
 // Allowance is what is left of a rate.
 type Allowance struct {
 	Allowed    bool

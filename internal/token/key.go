@@ -29,7 +29,8 @@ type Key struct {
 	Private ed25519.PrivateKey
 	// ActiveFrom is when the key may begin to sign. It is published before, so that others learn it in time.
 	ActiveFrom time.Time
-	// RetireAt is when the key stops signing, verifying and being published; zero means that it is not retired.
+	// RetireAt is when the key stops signing, verifying and being published; zero means that it is not retired. In a
+	// rotation it lies at least a token's lifetime and the leeway after the successor's ActiveFrom.
 	RetireAt time.Time
 }
 

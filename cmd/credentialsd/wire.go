@@ -1,0 +1,315 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/salesexec/credentials/internal/client"
+	"github.com/salesexec/credentials/internal/config"
+	"github.com/salesexec/credentials/internal/credential"
+	"github.com/salesexec/credentials/internal/httpapi"
+	"github.com/salesexec/credentials/internal/password"
+	"github.com/salesexec/credentials/internal/secret"
+	"github.com/salesexec/credentials/internal/session"
+	"github.com/salesexec/credentials/internal/store"
+	"github.com/salesexec/credentials/internal/throttle"
+	"github.com/salesexec/credentials/internal/token"
+)
+
+// app is everything that serve runs.
+type app struct {
+	api    http.Handler
+	ops    http.Handler
+	health *httpapi.Health
+	store  *store.Store
+	keys   *keyring
+	log    *slog.Logger
+}
+
+// tokenLeeway is the difference of clocks that tokens are forgiven.
+const tokenLeeway = 30 * time.Second
+
+func wire(ctx context.Context, settings config.Config, s *store.Store, log *slog.Logger) (*app, error) {
+	sealer, err := secret.NewSealer(settings.SealingKey)
+	if err != nil {
+		return nil, err
+	}
+	refreshKey, err := sealer.Derive("refresh tokens")
+	if err != nil {
+		return nil, err
+	}
+	measures := newMetrics()
+	hasher, err := password.NewHasher(password.HasherConfig{
+		Params: settings.Hashing, Lanes: settings.HashLanes, Queue: settings.HashQueue, QueueTimeout: settings.HashQueueTimeout, Observe: measures.hashed,
+	})
+	if err != nil {
+		return nil, err
+	}
+	measures.lanes(hasher)
+	blocklist, err := password.LoadBlocklist()
+	if err != nil {
+		return nil, err
+	}
+	keys, err := newKeyring(ctx, settings, s)
+	if err != nil {
+		return nil, err
+	}
+	limiter := throttle.New(s, settings.HashQueueTimeout, time.Now)
+	clients := client.New(s, keys, time.Now)
+	sessions := session.New(session.Config{
+		MaxAge: settings.SessionMaxAge, IdleTime: settings.SessionIdleTime, RefreshKey: refreshKey, Now: time.Now, Log: log,
+	}, s, clients, hasher, limiter, keys)
+	credentials := credential.New(credential.Config{
+		Policy: password.Policy{MinLength: settings.PasswordMinLength, Blocklist: blocklist}, HoldTime: settings.UsernameHold, Now: time.Now, Log: log,
+	}, s, hasher, limiter, sessions)
+	health := httpapi.NewHealth(promhttp.HandlerFor(measures.registry, promhttp.HandlerOpts{}), s.Ping, s.Migrated, keys.ready)
+	return &app{
+		api: httpapi.New(httpapi.Config{
+			PublicURL: settings.PublicURL, AllowedOrigins: settings.AllowedOrigins, TrustedProxies: settings.TrustedProxies, RateLimit: settings.RateLimit,
+			Sessions: sessions, Credentials: credentials, Clients: clients, Limiter: limiter, JWKS: keys.issuer.JWKS,
+			Observe: measures.served, Now: time.Now, Log: log,
+		}),
+		ops: health, health: health, store: s, keys: keys, log: log,
+	}, nil
+}
+
+// Periods of the background work.
+const (
+	sealEvery   = 500 * time.Millisecond // events are chained within a second (architecture.md)
+	keysEvery   = time.Minute
+	sweepEvery  = time.Hour
+	forgetAfter = 30 * 24 * time.Hour // failures that old throttle nobody any more
+)
+
+// startBackground runs the periodic work until the returned function is called; that waits for what is under way, and
+// seals what is left.
+func (a *app) startBackground(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	for _, job := range []struct {
+		name  string
+		every time.Duration
+		work  func(context.Context) error
+	}{
+		{"seal audit events", sealEvery, a.seal},
+		{"look after signing keys", keysEvery, a.keys.tend},
+		{"sweep throttles", sweepEvery, func(ctx context.Context) error {
+			_, err := a.store.SweepThrottles(ctx, time.Now().Add(-forgetAfter))
+			return err
+		}},
+	} {
+		running.Go(func() { a.repeat(ctx, job.name, job.every, job.work) })
+	}
+	return func() {
+		cancel()
+		running.Wait()
+		if err := a.seal(context.WithoutCancel(ctx)); err != nil {
+			a.log.Error("seal audit events at the end", "error", err.Error())
+		}
+	}
+}
+
+func (a *app) seal(ctx context.Context) error {
+	_, err := a.store.Seal(ctx)
+	return err
+}
+
+func (a *app) repeat(ctx context.Context, name string, every time.Duration, work func(context.Context) error) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := work(ctx); err != nil && ctx.Err() == nil {
+			a.log.ErrorContext(ctx, "background work failed", "work", name, "error", err.Error())
+		}
+	}
+}
+
+// keyring holds the signing keys and lets the domain mint and verify tokens with them.
+type keyring struct {
+	issuer   *token.Issuer
+	store    *store.Store
+	fixed    *token.Key // given by configuration: never replaced
+	maxAge   time.Duration
+	lifetime time.Duration
+}
+
+var _ session.Issuer = (*keyring)(nil)
+
+func newKeyring(ctx context.Context, settings config.Config, s *store.Store) (*keyring, error) {
+	k := &keyring{store: s, maxAge: settings.SigningKeyMaxAge, lifetime: settings.TokenLifetime}
+	if !settings.SigningKey.Empty() {
+		key, err := token.ParseKey(settings.SigningKey)
+		if err != nil {
+			return nil, fmt.Errorf("SIGNING_KEY: %w", err)
+		}
+		k.fixed = &key
+	}
+	var err error
+	k.issuer, err = token.New(token.Config{
+		Issuer: settings.PublicURL, Audience: settings.TokenAudience, Lifetime: settings.TokenLifetime, Leeway: tokenLeeway,
+		Now: time.Now, NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Reload: k.load,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return k, k.tend(ctx)
+}
+
+func (k *keyring) load(ctx context.Context) ([]token.Key, error) {
+	if k.fixed != nil {
+		return []token.Key{*k.fixed}, nil
+	}
+	stored, err := k.store.SigningKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]token.Key, len(stored))
+	for i, kept := range stored {
+		if keys[i], err = token.ParseKey(kept.Private); err != nil {
+			return nil, err
+		}
+		keys[i].ActiveFrom = kept.ActiveFrom
+		if kept.RetireAt != nil {
+			keys[i].RetireAt = *kept.RetireAt
+		}
+	}
+	return keys, nil
+}
+
+// announced is how long a new key is published before it signs, so that every replica and every cache knows it by then.
+const announced = 10 * time.Minute
+
+// tend loads the keys, and makes a new one when there is none or the newest is too old. The old one stays until its last
+// token has run out.
+func (k *keyring) tend(ctx context.Context) error {
+	keys, err := k.load(ctx)
+	if err != nil {
+		return err
+	}
+	now, from, newest := time.Now(), time.Now(), ""
+	if len(keys) > 0 {
+		last := keys[len(keys)-1]
+		if k.fixed != nil || now.Before(last.ActiveFrom.Add(k.maxAge)) {
+			k.issuer.SetKeys(keys)
+			return nil
+		}
+		from, newest = now.Add(announced), last.ID
+	}
+	key, err := token.NewKey(from)
+	if err != nil {
+		return err
+	}
+	private, err := key.Marshal()
+	if err != nil {
+		return err
+	}
+	retire := from.Add(k.lifetime + 2*tokenLeeway)
+	err = k.store.AddSigningKey(ctx, store.SigningKey{ID: key.ID, Private: private, ActiveFrom: from}, newest, retire)
+	if err != nil && !errors.Is(err, store.ErrNewerKey) {
+		return err
+	}
+	if keys, err = k.load(ctx); err != nil {
+		return err
+	}
+	k.issuer.SetKeys(keys)
+	return nil
+}
+
+func (k *keyring) ready(context.Context) error {
+	if !k.issuer.HasKeys() {
+		return errors.New("no signing key")
+	}
+	return nil
+}
+
+// Mint makes an access token.
+func (k *keyring) Mint(g session.Grant) (secret.Text, time.Time, error) {
+	return k.issuer.Mint(token.Claims{
+		Subject: g.Subject, ClientID: g.ClientID, SessionID: g.SessionID, AccountID: g.AccountID,
+		Roles: g.Roles, Scope: g.Scope, Generation: g.Generation, AuthTime: g.SignedInAt,
+	})
+}
+
+// Verify reads an access token.
+func (k *keyring) Verify(ctx context.Context, raw string) (session.Grant, error) {
+	c, err := k.issuer.Verify(ctx, raw)
+	if err != nil {
+		return session.Grant{}, err
+	}
+	return session.Grant{
+		Subject: c.Subject, ClientID: c.ClientID, SessionID: c.SessionID, AccountID: c.AccountID,
+		Roles: c.Roles, Scope: c.Scope, Generation: c.Generation, SignedInAt: c.AuthTime,
+	}, nil
+}
+
+// metrics measure requests and hashing, without labels that grow with users or addresses.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.HistogramVec
+	hashes   *prometheus.HistogramVec
+	waits    *prometheus.HistogramVec
+}
+
+// durationBuckets are those of OpenTelemetry's http.server.request.duration, in seconds.
+func durationBuckets() []float64 {
+	return []float64{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10}
+}
+
+func newMetrics() *metrics {
+	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: durationBuckets()}, labels)
+	}
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: histogram("http_server_request_duration_seconds", "Duration of requests.", "http_request_method", "http_route", "http_response_status_code"),
+		hashes:   histogram("credentials_hash_duration_seconds", "Duration of a password hash in its lane.", "operation"),
+		waits:    histogram("credentials_hash_wait_seconds", "Wait for a hashing lane.", "operation"),
+	}
+	m.registry.MustRegister(m.requests, m.hashes, m.waits, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) lanes(h *password.Hasher) {
+	gauge := func(name, help string, value func() int) prometheus.GaugeFunc {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
+	}
+	m.registry.MustRegister(
+		gauge("credentials_hash_lanes", "Hashing lanes.", h.Lanes),
+		gauge("credentials_hash_lanes_busy", "Hashing lanes in use.", func() int { busy, _ := h.Stats(); return busy }),
+		gauge("credentials_hash_waiting", "Requests that wait for a hashing lane.", func() int { _, waiting := h.Stats(); return waiting }),
+	)
+}
+
+func (m *metrics) hashed(operation string, waited, took time.Duration) {
+	m.hashes.WithLabelValues(operation).Observe(took.Seconds())
+	m.waits.WithLabelValues(operation).Observe(waited.Seconds())
+}
+
+// served counts a request under its route's template; unknown routes and methods are one series each (OBS-02).
+func (m *metrics) served(method, route string, status int, took time.Duration) {
+	switch method {
+	case http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodPut, http.MethodDelete, http.MethodOptions, http.MethodHead:
+	default:
+		method = "_OTHER"
+	}
+	if status == http.StatusNotFound && route != "" && route[0] != '/' {
+		route = ""
+	}
+	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
+}

@@ -1,0 +1,195 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"github.com/salesexec/credentials/internal/access"
+	"github.com/salesexec/credentials/internal/session"
+	"github.com/salesexec/credentials/internal/throttle"
+)
+
+var requestIDForm = regexp.MustCompile(`^[A-Za-z0-9._-]{8,128}$`)
+
+// maxUserAgent bounds what is kept of a User-Agent header, in bytes.
+const maxUserAgent = 256
+
+// identify gives every request an id and notes where it came from.
+func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		request := c.Request()
+		id := request.Header.Get("X-Request-Id")
+		if !requestIDForm.MatchString(id) {
+			id = uuid.Must(uuid.NewV7()).String()
+		}
+		agent := strings.ToValidUTF8(request.UserAgent(), "?")
+		if len(agent) > maxUserAgent {
+			agent = strings.ToValidUTF8(agent[:maxUserAgent], "")
+		}
+		c.Response().Header().Set("X-Request-Id", id)
+		origin := access.Origin{RequestID: id, IP: c.RealIP(), UserAgent: agent}
+		c.SetRequest(request.WithContext(context.WithValue(request.Context(), originKey, origin)))
+		return next(c)
+	}
+}
+
+// observe writes one line for each request, without the query, which may hold anything, and measures it.
+func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		begin := s.config.Now()
+		if err := next(c); err != nil {
+			c.Error(err) // writes the answer, so that its status is known below
+		}
+		request, took := c.Request(), s.config.Now().Sub(begin)
+		status := c.Response().Status
+		s.config.Observe(request.Method, c.Path(), status, took)
+		actor, _ := c.Get(actorName).(access.Actor)
+		s.log.InfoContext(request.Context(), "request",
+			"request_id", originOf(request.Context()).RequestID, "method", request.Method, "path", request.URL.Path, "route", c.Path(),
+			"status", status, "took_ms", took.Milliseconds(), "ip", originOf(request.Context()).IP,
+			"user_id", string(actor.User.ID), "client_id", actor.ClientID, "trace_id", traceID(request.Header.Get("traceparent")))
+		return nil
+	}
+}
+
+// recovering answers a panic with 500 and keeps the process alive; the stack goes to the log alone.
+func (s *Server) recovering(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		defer func() {
+			if panicked := recover(); panicked != nil {
+				err = fmt.Errorf("panic: %T", panicked) // its value may hold anything
+				s.log.ErrorContext(c.Request().Context(), "a handler panicked", "request_id", originOf(c.Request().Context()).RequestID, "stack", string(debug.Stack()))
+			}
+		}()
+		return next(c)
+	}
+}
+
+func securityHeaders(publicURL string) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			header := c.Response().Header()
+			header.Set("Cache-Control", "no-store")
+			header.Set("X-Content-Type-Options", "nosniff")
+			header.Set("Referrer-Policy", "no-referrer")
+			header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+			header.Set("Cross-Origin-Resource-Policy", "same-site")
+			if strings.HasPrefix(publicURL, "https://") {
+				header.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains") // one year: ASVS 3.4.1
+			}
+			return next(c)
+		}
+	}
+}
+
+func (s *Server) limitBody(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		request := c.Request()
+		if request.ContentLength <= maxBody {
+			request.Body = http.MaxBytesReader(c.Response(), request.Body, maxBody+1)
+		}
+		return next(c)
+	}
+}
+
+// Keys of what the gate leaves for the error handler and the log line.
+const (
+	ruleKey   = "rule"
+	actorName = "actor"
+)
+
+// gate lets an operation run only for those whom its row of the authorization table names, before its body is read.
+func (s *Server) gate(rule access.Rule) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			c.Set(ruleKey, rule)
+			ctx := c.Request().Context()
+			if rule.Limited {
+				if err := s.allow(c, "address", "ip:"+originOf(ctx).IP); err != nil {
+					return err
+				}
+			}
+			actor, err := s.authenticate(c, rule)
+			if err != nil {
+				return err
+			}
+			c.Set(actorName, actor)
+			if err := rule.Allow(actor); err != nil {
+				return err
+			}
+			if subject := subjectOf(actor); rule.Limited && subject != "" {
+				if err := s.allow(c, "subject", subject); err != nil {
+					return err
+				}
+			}
+			c.SetRequest(c.Request().WithContext(context.WithValue(ctx, actorKey, actor)))
+			return next(c)
+		}
+	}
+}
+
+func subjectOf(actor access.Actor) string {
+	switch actor.Kind {
+	case access.Person:
+		return "user:" + string(actor.User.ID)
+	case access.Service:
+		return "client:" + actor.ClientID
+	case access.Nobody, access.Operator:
+	}
+	return ""
+}
+
+// allow counts the request against the wider limit and says what is left (RateLimit header fields, draft-10).
+func (s *Server) allow(c echo.Context, policy, key string) error {
+	allowance, err := s.config.Limiter.Allow(c.Request().Context(), key, s.config.RateLimit)
+	if err != nil {
+		return err
+	}
+	header := c.Response().Header()
+	header.Set("RateLimit-Policy", fmt.Sprintf(`"%s";q=%d;w=60`, policy, allowance.Limit))
+	header.Set("RateLimit", fmt.Sprintf(`"%s";r=%d;t=%s`, policy, allowance.Remaining, seconds(allowance.ResetAfter)))
+	if !allowance.Allowed {
+		return &throttle.DelayedError{RetryAfter: max(allowance.RetryAfter, time.Second)}
+	}
+	return nil
+}
+
+func seconds(d time.Duration) string { return strconv.Itoa(int((d + time.Second - 1) / time.Second)) }
+
+// errTwoTokens says that it is not clear which token counts (RFC 6750 section 3.1).
+var errTwoTokens = errors.New("httpapi: more than one Authorization header")
+
+func (s *Server) authenticate(c echo.Context, rule access.Rule) (access.Actor, error) {
+	if rule.Public && !rule.ReadsToken {
+		return access.Actor{}, nil
+	}
+	header := c.Request().Header.Values("Authorization")
+	switch len(header) {
+	case 0:
+		return access.Actor{}, nil
+	case 1:
+	default:
+		return access.Actor{}, fmt.Errorf("%w: %w", session.ErrInvalidToken, errTwoTokens)
+	}
+	scheme, raw, _ := strings.Cut(header[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return access.Actor{}, nil // credentials of another kind are none
+	}
+	return s.sessions.Authenticate(c.Request().Context(), strings.TrimSpace(raw))
+}
+
+func ipNet(prefix netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen())}
+}

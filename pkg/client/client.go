@@ -1,0 +1,167 @@
+// Package client calls the SalesExec credentials service.
+//
+// A Client has one method for each operation of the contract, openapi.yaml; each answers the typed body, with the ETag
+// where there is one, or an *Error. The types and the Core that it calls are generated from the contract. Passwords and
+// tokens are plain strings here: do not log the requests and answers that hold them.
+//
+// It depends on the standard library and the generator's runtime alone, so that other services can import it.
+package client
+
+//go:generate go tool -modfile=../../internal/tools/go.mod oapi-codegen -config client.yaml ../../openapi.yaml
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// timeout bounds a call through the default HTTP client: longer than the service keeps a request in its hashing queue.
+const timeout = 30 * time.Second
+
+// TokenSource answers the access token for a call, a fresh one when the last is about to expire.
+type TokenSource func(ctx context.Context) (string, error)
+
+// Client calls one deployment of the service. Make it with New; any number of goroutines may use it.
+type Client struct {
+	core  *Core
+	http  HttpRequestDoer
+	token TokenSource
+}
+
+// Option sets up a Client.
+type Option func(*Client)
+
+// WithHTTPClient makes calls through hc instead of a client of its own that waits 30 seconds and follows no redirect.
+func WithHTTPClient(hc *http.Client) Option { return func(c *Client) { c.http = hc } }
+
+// WithToken sends the access tokens of source with every operation that wants one. Without it no token is sent.
+func WithToken(source TokenSource) Option { return func(c *Client) { c.token = source } }
+
+// New returns a Client of the deployment at baseURL, an absolute http or https URL. It returns an error for any other.
+func New(baseURL string, opts ...Option) (*Client, error) {
+	base, err := url.Parse(baseURL)
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
+		return nil, fmt.Errorf("client: the base URL is not an absolute http or https URL")
+	}
+	c := &Client{http: &http.Client{Timeout: timeout, CheckRedirect: stay}}
+	for _, opt := range opts {
+		opt(c)
+	}
+	if c.core, err = NewCore(baseURL, WithHTTPDoer(c.http)); err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	return c, nil
+}
+
+// stay follows no redirect: a request that holds a password or a token goes where the caller said and nowhere else.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+func (c *Client) authorize(ctx context.Context, request *http.Request) error {
+	if c.token == nil {
+		return nil
+	}
+	token, err := c.token(ctx)
+	if err != nil {
+		return fmt.Errorf("client: get a token: %w", err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	return nil
+}
+
+// SignIn starts a session of a user.
+func (c *Client) SignIn(ctx context.Context, username, password string) (*SessionTokens, error) {
+	return body[SessionTokens](c.core.SignIn(ctx, SignIn{Username: username, Password: password}))
+}
+
+// RefreshSession gets new tokens for a session.
+func (c *Client) RefreshSession(ctx context.Context, refreshToken string) (*SessionTokens, error) {
+	return body[SessionTokens](c.core.RefreshSession(ctx, SessionRefresh{RefreshToken: refreshToken}))
+}
+
+// SignOut ends the session of the token.
+func (c *Client) SignOut(ctx context.Context) error {
+	return nothing(c.core.SignOut(ctx, c.authorize))
+}
+
+// GetMe answers the user of the token, and the ETag of the credentials.
+func (c *Client) GetMe(ctx context.Context) (*Me, string, error) {
+	return tagged[Me](c.core.GetMe(ctx, c.authorize))
+}
+
+// GetMyCredentials answers the credentials of the user of the token, and their ETag.
+func (c *Client) GetMyCredentials(ctx context.Context) (*Credentials, string, error) {
+	return tagged[Credentials](c.core.GetMyCredentials(ctx, c.authorize))
+}
+
+// ChangeMyCredentials changes the credentials of the user of the token, if they still have the ETag ifMatch or it is
+// empty. It answers them as they are then, with new tokens for the session if the password changed, and their new ETag.
+func (c *Client) ChangeMyCredentials(ctx context.Context, change OwnCredentialsChange, ifMatch string) (*ChangedCredentials, string, error) {
+	params := &ChangeMyCredentialsParams{IfMatch: optional(ifMatch)}
+	return tagged[ChangedCredentials](c.core.ChangeMyCredentials(ctx, params, change, c.authorize))
+}
+
+// GetPasswordPolicy answers the rules for passwords and usernames: with a token those of its account.
+func (c *Client) GetPasswordPolicy(ctx context.Context) (*PasswordPolicy, error) {
+	return body[PasswordPolicy](c.core.GetPasswordPolicy(ctx, c.authorize))
+}
+
+// ListUsers answers one page of the users that the caller may look at.
+func (c *Client) ListUsers(ctx context.Context, params ListUsersParams) (*UserList, error) {
+	return body[UserList](c.core.ListUsers(ctx, &params, c.authorize))
+}
+
+// GetUser answers a user that the caller may look at, and the ETag of the credentials.
+func (c *Client) GetUser(ctx context.Context, id string) (*User, string, error) {
+	return tagged[User](c.core.GetUser(ctx, id, c.authorize))
+}
+
+// GetUsernameHistory answers the names of a user, the newest first.
+func (c *Client) GetUsernameHistory(ctx context.Context, id string) (*UsernameHistory, error) {
+	return body[UsernameHistory](c.core.GetUsernameHistory(ctx, id, c.authorize))
+}
+
+// ChangeUserCredentials changes the credentials of a user whom the caller manages, if they still have the ETag ifMatch
+// or it is empty. It answers them as they are then, and their new ETag.
+func (c *Client) ChangeUserCredentials(ctx context.Context, id string, change CredentialsChange, ifMatch string) (*Credentials, string, error) {
+	params := &ChangeUserCredentialsParams{IfMatch: optional(ifMatch)}
+	return tagged[Credentials](c.core.ChangeUserCredentials(ctx, id, params, change, c.authorize))
+}
+
+// ResetPassword resets the password of a user whom the caller manages, if the credentials still have the ETag ifMatch or
+// it is empty. The zero PasswordReset asks for a temporary password, which is in this answer and never shown again. It
+// answers the new ETag as well.
+func (c *Client) ResetPassword(ctx context.Context, id string, reset PasswordReset, ifMatch string) (*PasswordResetResult, string, error) {
+	params := &ResetPasswordParams{IfMatch: optional(ifMatch)}
+	return tagged[PasswordResetResult](c.core.ResetPassword(ctx, id, params, reset, c.authorize))
+}
+
+// IssueToken gets a token for a service: with the wanted scopes, or with all it has when none is given.
+func (c *Client) IssueToken(ctx context.Context, clientID, clientSecret string, scopes ...string) (*ServiceToken, error) {
+	prove := func(_ context.Context, request *http.Request) error {
+		// RFC 6749 section 2.3.1: both are form-encoded before they are joined.
+		request.SetBasicAuth(url.QueryEscape(clientID), url.QueryEscape(clientSecret))
+		return nil
+	}
+	wanted := TokenRequest{GrantType: "client_credentials", Scope: optional(strings.Join(scopes, " "))}
+	return body[ServiceToken](c.core.IssueTokenWithFormdataBody(ctx, wanted, prove))
+}
+
+// GetJwks answers the keys that verify access tokens.
+func (c *Client) GetJwks(ctx context.Context) (*Jwks, error) {
+	return body[Jwks](c.core.GetJwks(ctx))
+}
+
+// GetIssuerMetadata answers where the issuer's keys and token endpoint are.
+func (c *Client) GetIssuerMetadata(ctx context.Context) (*IssuerMetadata, error) {
+	return body[IssuerMetadata](c.core.GetIssuerMetadata(ctx))
+}
+
+func optional(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
