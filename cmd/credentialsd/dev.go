@@ -60,7 +60,7 @@ func (d devCommand) Run(ctx context.Context, p process) error {
 		settings.PublicURL = "http://" + l.api.Addr().String()
 	}
 	log := newLogger(p.stderr, settings.LogLevel)
-	s, err := openStore(ctx, settings, log)
+	s, err := openStore(ctx, settings, log, p.now)
 	if err != nil {
 		return errors.Join(err, l.api.Close(), l.ops.Close())
 	}
@@ -68,12 +68,12 @@ func (d devCommand) Run(ctx context.Context, p process) error {
 	if _, err := s.Migrate(ctx); err != nil {
 		return err
 	}
-	demo, err := d.seed(ctx, s)
+	demo, err := d.seed(ctx, s, p.now())
 	if err != nil {
 		return err
 	}
 	demo.URL, demo.OpsURL = "http://"+l.api.Addr().String(), "http://"+l.ops.Addr().String()
-	return serve(ctx, settings, s, log, l, func() error { return d.announce(p, demo) })
+	return serve(ctx, wiring{settings: settings, store: s, log: log, now: p.now}, l, func() error { return d.announce(p, demo) })
 }
 
 func (d devCommand) folder() (folder string, cleanUp func(), err error) {
@@ -172,7 +172,7 @@ func demoUsers() []user.User {
 }
 
 // seed makes the demo accounts that are not there yet, and gives the demo client a new secret.
-func (d devCommand) seed(ctx context.Context, s *store.Store) (demo, error) {
+func (d devCommand) seed(ctx context.Context, s *store.Store, now time.Time) (demo, error) {
 	for _, account := range []user.Account{{ID: "demo", Name: "Demo Sales"}, {ID: "other", Name: "Other Sales"}} {
 		if err := s.CreateAccount(ctx, account); err != nil {
 			return demo{}, err
@@ -185,14 +185,14 @@ func (d devCommand) seed(ctx context.Context, s *store.Store) (demo, error) {
 	}
 	var made demo
 	for _, u := range demoUsers() {
-		shown, err := d.seedUser(ctx, s, hasher, u)
+		shown, err := d.seedUser(ctx, s, hasher, u, now)
 		if err != nil {
 			return demo{}, err
 		}
 		made.Users = append(made.Users, shown)
 	}
 	proof, hash := client.NewSecret()
-	c := client.Client{ID: "demo-service", Name: "Demo service", AccountID: "demo", Scopes: access.Scopes(), SecretHash: hash, CreatedAt: time.Now()}
+	c := client.Client{ID: "demo-service", Name: "Demo service", AccountID: "demo", Scopes: access.Scopes(), SecretHash: hash, CreatedAt: now}
 	if err := s.PutClient(ctx, c); err != nil {
 		return demo{}, err
 	}
@@ -200,7 +200,7 @@ func (d devCommand) seed(ctx context.Context, s *store.Store) (demo, error) {
 	return made, nil
 }
 
-func (d devCommand) seedUser(ctx context.Context, s *store.Store, hasher *password.Hasher, u user.User) (demoUser, error) {
+func (d devCommand) seedUser(ctx context.Context, s *store.Store, hasher *password.Hasher, u user.User, now time.Time) (demoUser, error) {
 	id := user.ID(uuid.NewSHA1(uuid.NameSpaceURL, []byte("salesexec-demo:"+u.Username)).String()) // the same in every run, whatever the name is by then
 	member, err := s.Member(ctx, id)
 	if err == nil {
@@ -217,7 +217,6 @@ func (d devCommand) seedUser(ctx context.Context, s *store.Store, hasher *passwo
 	if err != nil {
 		return demoUser{}, err
 	}
-	now := time.Now()
 	u.ID, u.CreatedAt = id, now
 	u.Password = user.Password{Hash: hash, SetBy: user.SetByOperator, ChangedAt: &now}
 	return d.shown(u, chosen), createUser(ctx, s, u)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/salesexec/credentials/internal/config"
 	"github.com/salesexec/credentials/internal/store"
@@ -15,7 +14,7 @@ func openDatabase(ctx context.Context, p process) (*store.Store, config.Config, 
 	if err != nil {
 		return nil, config.Config{}, err
 	}
-	s, err := store.Open(ctx, store.Config{URL: settings.DatabaseURL.Reveal(), Log: newLogger(p.stderr, settings.LogLevel), Now: time.Now})
+	s, err := store.Open(ctx, store.Config{URL: settings.DatabaseURL.Reveal(), Log: newLogger(p.stderr, settings.LogLevel), Now: p.now})
 	return s, settings, err
 }
 

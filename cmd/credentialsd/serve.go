@@ -24,7 +24,7 @@ func (serveCommand) Run(ctx context.Context, p process) error {
 		return err
 	}
 	log := newLogger(p.stderr, settings.LogLevel)
-	s, err := openStore(ctx, settings, log)
+	s, err := openStore(ctx, settings, log, p.now)
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func (serveCommand) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, settings, s, log, listeners, func() error { return nil })
+	return serve(ctx, wiring{settings: settings, store: s, log: log, now: p.now}, listeners, func() error { return nil })
 }
 
 func newLogger(to io.Writer, level string) *slog.Logger {
@@ -51,13 +51,13 @@ func newLogger(to io.Writer, level string) *slog.Logger {
 
 func closeQuietly(c io.Closer) { _ = c.Close() } // at the end of a process there is nobody to tell
 
-func openStore(ctx context.Context, settings config.Config, log *slog.Logger) (*store.Store, error) {
+func openStore(ctx context.Context, settings config.Config, log *slog.Logger, now func() time.Time) (*store.Store, error) {
 	sealer, err := secret.NewSealer(settings.SealingKey)
 	if err != nil {
 		return nil, err
 	}
 	return store.Open(ctx, store.Config{
-		URL: settings.DatabaseURL.Reveal(), MaxConnections: settings.DatabaseMaxConnections, Sealer: sealer, Log: log, Now: time.Now,
+		URL: settings.DatabaseURL.Reveal(), MaxConnections: settings.DatabaseMaxConnections, Sealer: sealer, Log: log, Now: now,
 	})
 }
 
@@ -95,8 +95,9 @@ func httpServer(handler http.Handler, log *slog.Logger) *http.Server {
 
 // serve runs everything until the context is over: then readiness goes first, requests under way end, and the background
 // work and the database come last.
-func serve(ctx context.Context, settings config.Config, s *store.Store, log *slog.Logger, l listeners, ready func() error) error {
-	a, err := wire(ctx, settings, s, log)
+func serve(ctx context.Context, w wiring, l listeners, ready func() error) error {
+	log := w.log
+	a, err := wire(ctx, w)
 	if err != nil {
 		return errors.Join(err, l.api.Close(), l.ops.Close())
 	}
@@ -117,7 +118,7 @@ func serve(ctx context.Context, settings config.Config, s *store.Store, log *slo
 	}
 	log.InfoContext(ctx, "shutting down")
 	a.health.StopBeingReady()
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), settings.ShutdownTimeout)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.settings.ShutdownTimeout)
 	defer cancel()
 	return errors.Join(api.Shutdown(end), ops.Shutdown(end))
 }

@@ -34,7 +34,7 @@ const temporaryLife = 24 * time.Hour
 
 // Run creates the user and prints the temporary password.
 func (c userCreateCommand) Run(ctx context.Context, p process) error {
-	account, u, err := c.build(time.Now())
+	account, u, err := c.build(p.now())
 	if err != nil {
 		return err
 	}

@@ -35,12 +35,22 @@ type app struct {
 	store  *store.Store
 	keys   *keyring
 	log    *slog.Logger
+	now    func() time.Time
 }
 
 // tokenLeeway is the difference of clocks that tokens are forgiven.
 const tokenLeeway = 30 * time.Second
 
-func wire(ctx context.Context, settings config.Config, s *store.Store, log *slog.Logger) (*app, error) {
+// wiring is what everything is wired from.
+type wiring struct {
+	settings config.Config
+	store    *store.Store
+	log      *slog.Logger
+	now      func() time.Time
+}
+
+func wire(ctx context.Context, w wiring) (*app, error) {
+	settings, s, log := w.settings, w.store, w.log
 	sealer, err := secret.NewSealer(settings.SealingKey)
 	if err != nil {
 		return nil, err
@@ -61,26 +71,26 @@ func wire(ctx context.Context, settings config.Config, s *store.Store, log *slog
 	if err != nil {
 		return nil, err
 	}
-	keys, err := newKeyring(ctx, settings, s)
+	keys, err := newKeyring(ctx, w)
 	if err != nil {
 		return nil, err
 	}
-	limiter := throttle.New(s, settings.HashQueueTimeout, time.Now)
-	clients := client.New(s, keys, time.Now)
+	limiter := throttle.New(s, settings.HashQueueTimeout, w.now)
+	clients := client.New(s, keys, w.now)
 	sessions := session.New(session.Config{
-		MaxAge: settings.SessionMaxAge, IdleTime: settings.SessionIdleTime, RefreshKey: refreshKey, Now: time.Now, Log: log,
+		MaxAge: settings.SessionMaxAge, IdleTime: settings.SessionIdleTime, RefreshKey: refreshKey, Now: w.now, Log: log,
 	}, s, clients, hasher, limiter, keys)
 	credentials := credential.New(credential.Config{
-		Policy: password.Policy{MinLength: settings.PasswordMinLength, Blocklist: blocklist}, HoldTime: settings.UsernameHold, Now: time.Now, Log: log,
+		Policy: password.Policy{MinLength: settings.PasswordMinLength, Blocklist: blocklist}, HoldTime: settings.UsernameHold, Now: w.now, Log: log,
 	}, s, hasher, limiter, sessions)
 	health := httpapi.NewHealth(promhttp.HandlerFor(measures.registry, promhttp.HandlerOpts{}), s.Ping, s.Migrated, keys.ready)
 	return &app{
 		api: httpapi.New(httpapi.Config{
 			PublicURL: settings.PublicURL, AllowedOrigins: settings.AllowedOrigins, TrustedProxies: settings.TrustedProxies, RateLimit: settings.RateLimit,
 			Sessions: sessions, Credentials: credentials, Clients: clients, Limiter: limiter, JWKS: keys.issuer.JWKS,
-			Observe: measures.served, Now: time.Now, Log: log,
+			Observe: measures.served, Now: w.now, Log: log,
 		}),
-		ops: health, health: health, store: s, keys: keys, log: log,
+		ops: health, health: health, store: s, keys: keys, log: log, now: w.now,
 	}, nil
 }
 
@@ -105,7 +115,7 @@ func (a *app) startBackground(ctx context.Context) (stop func()) {
 		{"seal audit events", sealEvery, a.seal},
 		{"look after signing keys", keysEvery, a.keys.tend},
 		{"sweep throttles", sweepEvery, func(ctx context.Context) error {
-			_, err := a.store.SweepThrottles(ctx, time.Now().Add(-forgetAfter))
+			_, err := a.store.SweepThrottles(ctx, a.now().Add(-forgetAfter))
 			return err
 		}},
 	} {
@@ -147,12 +157,14 @@ type keyring struct {
 	fixed    *token.Key // given by configuration: never replaced
 	maxAge   time.Duration
 	lifetime time.Duration
+	now      func() time.Time
 }
 
 var _ session.Issuer = (*keyring)(nil)
 
-func newKeyring(ctx context.Context, settings config.Config, s *store.Store) (*keyring, error) {
-	k := &keyring{store: s, maxAge: settings.SigningKeyMaxAge, lifetime: settings.TokenLifetime}
+func newKeyring(ctx context.Context, w wiring) (*keyring, error) {
+	settings := w.settings
+	k := &keyring{store: w.store, now: w.now, maxAge: settings.SigningKeyMaxAge, lifetime: settings.TokenLifetime}
 	if !settings.SigningKey.Empty() {
 		key, err := token.ParseKey(settings.SigningKey)
 		if err != nil {
@@ -163,7 +175,7 @@ func newKeyring(ctx context.Context, settings config.Config, s *store.Store) (*k
 	var err error
 	k.issuer, err = token.New(token.Config{
 		Issuer: settings.PublicURL, Audience: settings.TokenAudience, Lifetime: settings.TokenLifetime, Leeway: tokenLeeway,
-		Now: time.Now, NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Reload: k.load,
+		Now: w.now, NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Reload: k.load,
 	})
 	if err != nil {
 		return nil, err
@@ -202,7 +214,8 @@ func (k *keyring) tend(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	now, from, newest := time.Now(), time.Now(), ""
+	now := k.now()
+	from, newest := now, ""
 	if len(keys) > 0 {
 		last := keys[len(keys)-1]
 		if k.fixed != nil || now.Before(last.ActiveFrom.Add(k.maxAge)) {

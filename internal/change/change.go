@@ -18,6 +18,7 @@ var (
 	ErrConflict        = errors.New("change: a concurrent change won")
 	ErrVersion         = errors.New("change: the credentials are no longer of a version the caller asked for")
 	ErrIdentifierTaken = errors.New("change: the identifier is in use or held")
+	ErrUnavailable     = errors.New("change: the database is away")
 )
 
 // Guard names a user's row and the revision of it that the decision was made on.

@@ -18,7 +18,6 @@ import (
 	"github.com/salesexec/credentials/internal/credential"
 	"github.com/salesexec/credentials/internal/password"
 	"github.com/salesexec/credentials/internal/session"
-	"github.com/salesexec/credentials/internal/store"
 	"github.com/salesexec/credentials/internal/throttle"
 )
 
@@ -95,7 +94,7 @@ func codes() []struct {
 		{change.ErrConflict, "conflict"},
 		{throttle.ErrBusy, "overloaded"},
 		{session.ErrUnsettled, "unavailable"},
-		{store.ErrUnavailable, "unavailable"},
+		{change.ErrUnavailable, "unavailable"},
 		{context.DeadlineExceeded, "unavailable"},
 	}
 }

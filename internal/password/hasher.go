@@ -37,7 +37,7 @@ func (e *OverloadedError) Error() string {
 // HasherConfig says what a Hasher may spend. Zero values stand for the defaults.
 type HasherConfig struct {
 	Params       Params        // of new hashes; default DefaultParams()
-	Lanes        int           // hashes computed at once, which bounds memory to Lanes × Params.MemoryKiB and 60 MiB; default one a CPU
+	Lanes        int           // hashes computed at once, which bounds their memory to that of Lanes hashes and 60 MiB; default one a CPU
 	Queue        int           // places to wait in for each class; default 32 a lane
 	QueueTimeout time.Duration // longest wait; default 5 s
 
@@ -132,6 +132,7 @@ func (h *Hasher) Verify(ctx context.Context, class Class, stored string, passwor
 	started, err := h.compute(ctx, class, "verify", func() {
 		match = hash.matches(h.derive, password) && fits
 		if outdated && h.pace.usual() == 0 {
+			h.garbage.collect()
 			h.spend(password) // nothing to go by yet
 		}
 	})
@@ -208,13 +209,13 @@ func (h *Hasher) spend(password secret.Text) {
 	phc{params: h.params, salt: make([]byte, saltSize), tag: make([]byte, tagSize)}.matches(h.derive, password)
 }
 
-// stored is a hash in any of the schemes that can be verified.
-type stored interface {
+// storedHash is a hash in any of the schemes that can be verified.
+type storedHash interface {
 	matches(compute derive, password secret.Text) bool
 	outdated(today Params) bool
 }
 
-func parseStored(text string) (stored, error) {
+func parseStored(text string) (storedHash, error) {
 	if strings.HasPrefix(text, "$2") {
 		return parseBcrypt(text)
 	}
@@ -222,7 +223,7 @@ func parseStored(text string) (stored, error) {
 }
 
 // limited replaces a password that is too long to be anybody's by nothing, and tells whether it was not.
-func limited(password secret.Text) (same secret.Text, fits bool) {
+func limited(password secret.Text) (kept secret.Text, fits bool) {
 	if len(password.Reveal()) > maxInput {
 		return secret.Text{}, false
 	}

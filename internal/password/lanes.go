@@ -113,8 +113,8 @@ func (l *lanes) release() {
 // dispatch gives free lanes to whom they are due. The caller holds the mutex.
 func (l *lanes) dispatch() {
 	for l.free > 0 {
-		class, any := l.next()
-		if !any {
+		class, found := l.next()
+		if !found {
 			return
 		}
 		queue := &l.queues[class]
@@ -127,13 +127,13 @@ func (l *lanes) dispatch() {
 }
 
 // next finds the class whose turn it is; of equals, the one with the greater weight.
-func (l *lanes) next() (due Class, any bool) {
+func (l *lanes) next() (due Class, found bool) {
 	for class := People; class <= Bulk; class++ {
-		if len(l.queues[class].waiting) > 0 && (!any || l.queues[class].pass < l.queues[due].pass) {
-			due, any = class, true
+		if len(l.queues[class].waiting) > 0 && (!found || l.queues[class].pass < l.queues[due].pass) {
+			due, found = class, true
 		}
 	}
-	return due, any
+	return due, found
 }
 
 // load returns how many lanes are taken and how many requests wait.

@@ -49,7 +49,7 @@ func (r sessionRow) session() session.Session {
 // Session finds a session with its user and account, in one statement. session.ErrNotFound when there is none.
 func (s *Store) Session(ctx context.Context, id string) (session.Session, session.Member, error) {
 	var rows []struct {
-		memberRow
+		Member  memberRow  `gorm:"embedded"`
 		Session sessionRow `gorm:"embedded;embeddedPrefix:s_"`
 	}
 	err := s.query(ctx).Raw("SELECT "+memberColumns()+", "+columns("sessions", "s_", "id", "user_id", "account_id", "generation",
@@ -61,7 +61,7 @@ func (s *Store) Session(ctx context.Context, id string) (session.Session, sessio
 	if len(rows) == 0 {
 		return session.Session{}, session.Member{}, session.ErrNotFound
 	}
-	member, err := rows[0].member()
+	member, err := rows[0].Member.member()
 	return rows[0].Session.session(), member, err
 }
 

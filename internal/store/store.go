@@ -20,9 +20,6 @@ import (
 	"github.com/salesexec/credentials/internal/session"
 )
 
-// ErrUnavailable says that the database could not be asked.
-var ErrUnavailable = errors.New("store: the database is away")
-
 // Store is an open database.
 type Store struct {
 	db      *gorm.DB
@@ -125,14 +122,14 @@ func (s *Store) Close() error {
 	return pool.Close()
 }
 
-// Ping asks the database for nothing. ErrUnavailable when it does not answer.
+// Ping asks the database for nothing. change.ErrUnavailable when it does not answer.
 func (s *Store) Ping(ctx context.Context) error {
 	pool, err := s.db.DB()
 	if err != nil {
 		return fmt.Errorf("store: ping: %w", err)
 	}
 	if err := pool.PingContext(ctx); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", change.ErrUnavailable, err)
 	}
 	return nil
 }
@@ -177,7 +174,7 @@ func (s *Store) translate(err error) error {
 	case s.dialect.retryable(err):
 		return fmt.Errorf("%w: %w", change.ErrConflict, err)
 	case isConnectionError(err):
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", change.ErrUnavailable, err)
 	}
 	return err
 }

@@ -137,7 +137,7 @@ func (s *Store) SweepThrottles(ctx context.Context, untouchedSince time.Time) (i
 func (s *Store) Standings(ctx context.Context, subjects []string) (map[string]throttle.Standing, error) {
 	var rows []struct {
 		Subject string
-		throttleRow
+		Counter throttleRow `gorm:"embedded"`
 	}
 	if len(subjects) == 0 {
 		return map[string]throttle.Standing{}, nil
@@ -149,10 +149,10 @@ func (s *Store) Standings(ctx context.Context, subjects []string) (map[string]th
 	now, found := s.now(), map[string]throttle.Standing{}
 	for _, row := range rows {
 		standing := found[row.Subject]
-		if row.Key == row.Subject {
-			standing.Failures = row.state().Confirmed()
+		if row.Counter.Key == row.Subject {
+			standing.Failures = row.Counter.state().Confirmed()
 		}
-		if until := row.BlockedUntil; until != nil && until.After(now) && (standing.BlockedUntil == nil || until.After(*standing.BlockedUntil)) {
+		if until := row.Counter.BlockedUntil; until != nil && until.After(now) && (standing.BlockedUntil == nil || until.After(*standing.BlockedUntil)) {
 			standing.BlockedUntil = momentOf(until)
 		}
 		found[row.Subject] = standing

@@ -25,20 +25,33 @@ const timeout = 30 * time.Second
 type TokenSource func(ctx context.Context) (string, error)
 
 // Client calls one deployment of the service. Make it with New; any number of goroutines may use it.
-type Client struct {
-	core  *Core
-	http  HttpRequestDoer
-	token TokenSource
-}
+type Client struct{ core *Core }
 
-// Option sets up a Client.
-type Option func(*Client)
-
-// WithHTTPClient makes calls through hc instead of a client of its own that waits 30 seconds and follows no redirect.
-func WithHTTPClient(hc *http.Client) Option { return func(c *Client) { c.http = hc } }
+// Option sets up a Client. WithHTTPClient makes calls through another HTTP client than the default, which waits 30
+// seconds and follows no redirect.
+type Option = ClientOption
 
 // WithToken sends the access tokens of source with every operation that wants one. Without it no token is sent.
-func WithToken(source TokenSource) Option { return func(c *Client) { c.token = source } }
+func WithToken(source TokenSource) Option {
+	return WithRequestEditorFn(func(ctx context.Context, request *http.Request) error {
+		if ctx.Value(tokenless{}) != nil {
+			return nil
+		}
+		token, err := source(ctx)
+		if err != nil {
+			return fmt.Errorf("client: get a token: %w", err)
+		}
+		request.Header.Set("Authorization", "Bearer "+token)
+		return nil
+	})
+}
+
+// tokenless marks the context of operations that need no token, so that a TokenSource can use them to get one.
+type tokenless struct{}
+
+func withoutToken(ctx context.Context) context.Context {
+	return context.WithValue(ctx, tokenless{}, true)
+}
 
 // New returns a Client of the deployment at baseURL, an absolute http or https URL. It returns an error for any other.
 func New(baseURL string, opts ...Option) (*Client, error) {
@@ -46,88 +59,74 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, fmt.Errorf("client: the base URL is not an absolute http or https URL")
 	}
-	c := &Client{http: &http.Client{Timeout: timeout, CheckRedirect: stay}}
-	for _, opt := range opts {
-		opt(c)
-	}
-	if c.core, err = NewCore(baseURL, WithHTTPDoer(c.http)); err != nil {
+	careful := WithHTTPClient(&http.Client{Timeout: timeout, CheckRedirect: stay})
+	core, err := NewClient(baseURL, append([]Option{careful}, opts...)...)
+	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	return c, nil
+	return &Client{core: core}, nil
 }
 
 // stay follows no redirect: a request that holds a password or a token goes where the caller said and nowhere else.
 func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-func (c *Client) authorize(ctx context.Context, request *http.Request) error {
-	if c.token == nil {
-		return nil
-	}
-	token, err := c.token(ctx)
-	if err != nil {
-		return fmt.Errorf("client: get a token: %w", err)
-	}
-	request.Header.Set("Authorization", "Bearer "+token)
-	return nil
-}
-
 // SignIn starts a session of a user.
 func (c *Client) SignIn(ctx context.Context, username, password string) (*SessionTokens, error) {
-	return body[SessionTokens](c.core.SignIn(ctx, SignIn{Username: username, Password: password}))
+	return body[SessionTokens](c.core.SignIn(withoutToken(ctx), SignIn{Username: username, Password: password}))
 }
 
 // RefreshSession gets new tokens for a session.
 func (c *Client) RefreshSession(ctx context.Context, refreshToken string) (*SessionTokens, error) {
-	return body[SessionTokens](c.core.RefreshSession(ctx, SessionRefresh{RefreshToken: refreshToken}))
+	return body[SessionTokens](c.core.RefreshSession(withoutToken(ctx), SessionRefresh{RefreshToken: refreshToken}))
 }
 
 // SignOut ends the session of the token.
 func (c *Client) SignOut(ctx context.Context) error {
-	return nothing(c.core.SignOut(ctx, c.authorize))
+	return nothing(c.core.SignOut(ctx))
 }
 
 // GetMe answers the user of the token, and the ETag of the credentials.
 func (c *Client) GetMe(ctx context.Context) (*Me, string, error) {
-	return tagged[Me](c.core.GetMe(ctx, c.authorize))
+	return tagged[Me](c.core.GetMe(ctx))
 }
 
 // GetMyCredentials answers the credentials of the user of the token, and their ETag.
 func (c *Client) GetMyCredentials(ctx context.Context) (*Credentials, string, error) {
-	return tagged[Credentials](c.core.GetMyCredentials(ctx, c.authorize))
+	return tagged[Credentials](c.core.GetMyCredentials(ctx))
 }
 
 // ChangeMyCredentials changes the credentials of the user of the token, if they still have the ETag ifMatch or it is
 // empty. It answers them as they are then, with new tokens for the session if the password changed, and their new ETag.
 func (c *Client) ChangeMyCredentials(ctx context.Context, change OwnCredentialsChange, ifMatch string) (*ChangedCredentials, string, error) {
 	params := &ChangeMyCredentialsParams{IfMatch: optional(ifMatch)}
-	return tagged[ChangedCredentials](c.core.ChangeMyCredentials(ctx, params, change, c.authorize))
+	return tagged[ChangedCredentials](c.core.ChangeMyCredentials(ctx, params, change))
 }
 
 // GetPasswordPolicy answers the rules for passwords and usernames: with a token those of its account.
 func (c *Client) GetPasswordPolicy(ctx context.Context) (*PasswordPolicy, error) {
-	return body[PasswordPolicy](c.core.GetPasswordPolicy(ctx, c.authorize))
+	return body[PasswordPolicy](c.core.GetPasswordPolicy(ctx))
 }
 
 // ListUsers answers one page of the users that the caller may look at.
 func (c *Client) ListUsers(ctx context.Context, params ListUsersParams) (*UserList, error) {
-	return body[UserList](c.core.ListUsers(ctx, &params, c.authorize))
+	return body[UserList](c.core.ListUsers(ctx, &params))
 }
 
 // GetUser answers a user that the caller may look at, and the ETag of the credentials.
 func (c *Client) GetUser(ctx context.Context, id string) (*User, string, error) {
-	return tagged[User](c.core.GetUser(ctx, id, c.authorize))
+	return tagged[User](c.core.GetUser(ctx, id))
 }
 
 // GetUsernameHistory answers the names of a user, the newest first.
 func (c *Client) GetUsernameHistory(ctx context.Context, id string) (*UsernameHistory, error) {
-	return body[UsernameHistory](c.core.GetUsernameHistory(ctx, id, c.authorize))
+	return body[UsernameHistory](c.core.GetUsernameHistory(ctx, id))
 }
 
 // ChangeUserCredentials changes the credentials of a user whom the caller manages, if they still have the ETag ifMatch
 // or it is empty. It answers them as they are then, and their new ETag.
 func (c *Client) ChangeUserCredentials(ctx context.Context, id string, change CredentialsChange, ifMatch string) (*Credentials, string, error) {
 	params := &ChangeUserCredentialsParams{IfMatch: optional(ifMatch)}
-	return tagged[Credentials](c.core.ChangeUserCredentials(ctx, id, params, change, c.authorize))
+	return tagged[Credentials](c.core.ChangeUserCredentials(ctx, id, params, change))
 }
 
 // ResetPassword resets the password of a user whom the caller manages, if the credentials still have the ETag ifMatch or
@@ -135,7 +134,7 @@ func (c *Client) ChangeUserCredentials(ctx context.Context, id string, change Cr
 // answers the new ETag as well.
 func (c *Client) ResetPassword(ctx context.Context, id string, reset PasswordReset, ifMatch string) (*PasswordResetResult, string, error) {
 	params := &ResetPasswordParams{IfMatch: optional(ifMatch)}
-	return tagged[PasswordResetResult](c.core.ResetPassword(ctx, id, params, reset, c.authorize))
+	return tagged[PasswordResetResult](c.core.ResetPassword(ctx, id, params, reset))
 }
 
 // IssueToken gets a token for a service: with the wanted scopes, or with all it has when none is given.
@@ -146,17 +145,17 @@ func (c *Client) IssueToken(ctx context.Context, clientID, clientSecret string, 
 		return nil
 	}
 	wanted := TokenRequest{GrantType: "client_credentials", Scope: optional(strings.Join(scopes, " "))}
-	return body[ServiceToken](c.core.IssueTokenWithFormdataBody(ctx, wanted, prove))
+	return body[ServiceToken](c.core.IssueTokenWithFormdataBody(withoutToken(ctx), wanted, prove))
 }
 
 // GetJwks answers the keys that verify access tokens.
 func (c *Client) GetJwks(ctx context.Context) (*Jwks, error) {
-	return body[Jwks](c.core.GetJwks(ctx))
+	return body[Jwks](c.core.GetJwks(withoutToken(ctx)))
 }
 
 // GetIssuerMetadata answers where the issuer's keys and token endpoint are.
 func (c *Client) GetIssuerMetadata(ctx context.Context) (*IssuerMetadata, error) {
-	return body[IssuerMetadata](c.core.GetIssuerMetadata(ctx))
+	return body[IssuerMetadata](c.core.GetIssuerMetadata(withoutToken(ctx)))
 }
 
 func optional(text string) *string {
