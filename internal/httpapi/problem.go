@@ -33,7 +33,7 @@ type kind struct {
 func kinds() []kind {
 	return []kind{
 		{"malformed_request", 400, "The request cannot be read", "Send one JSON object in UTF-8 with the members that the operation knows, each once and not null."},
-		{"unauthorized", 401, "A valid access token is needed", "Send a current access token as Authorization: Bearer <token>. Refresh the session, or sign in again."},
+		{"unauthorized", 401, "A valid access token is needed", "Send a current access token in the Authorization header, after the word Bearer. Refresh the session, or sign in again."},
 		{"invalid_credentials", 401, "The username or the password is wrong", "Check both and try again. If it keeps failing, ask your administrator: the account may be disabled, or the password may have to be reset."},
 		{"insufficient_scope", 403, "The token lacks a scope", "Ask for a token with the scope named in WWW-Authenticate, if the client has been given it."},
 		{"forbidden", 403, "You may not do this", "The operation needs a role or a reach that you do not have."},
@@ -45,11 +45,13 @@ func kinds() []kind {
 		{"method_not_allowed", 405, "The method is not allowed here", "Use one of the methods that the Allow header names."},
 		{"identifier_taken", 409, "The name is not available", "It is in use, or held for the user who had it before. Choose another one."},
 		{"conflict", 409, "Somebody else changed this at the same time", "Nothing was changed by this request. Read the present state and try again."},
+		{"last_administrator", 409, "The account would lose its last administrator", "The last active administrator of the whole company cannot be disabled or demoted. Make somebody else an administrator first."},
 		{"precondition_failed", 412, "The credentials have changed since you read them", "Nothing was changed. Read them again and decide with the new ETag."},
 		{"body_too_large", 413, "The body is too large", "Send at most 16 KiB."},
-		{"unsupported_media_type", 415, "The media type is not supported", "Send application/json in UTF-8 without a content encoding; on PATCH also application/merge-patch+json."},
+		{"unsupported_media_type", 415, "The media type is not supported", "Send application/json in UTF-8 without a content encoding; on PATCH also application/merge-patch+json. POST /oauth/token takes application/x-www-form-urlencoded."},
 		{"policy_violation", 422, "The new credentials do not meet the policy", "See errors for every rule that was broken, and GET /password-policy for all of them."},
 		{"validation_failed", 422, "Some members are not acceptable", "See errors for each of them."},
+		{"link_invalid", 422, "The link is not valid, or no longer", "It is unknown, used, expired or void. Ask for a new one."},
 		{"throttled", 429, "Too many attempts", "Wait as many seconds as Retry-After says before trying again."},
 		{"internal", 500, "Something went wrong on our side", "Try again later. If it stays, report the instance."},
 		{"overloaded", 503, "The service is busy", "Wait as many seconds as Retry-After says before trying again."},
@@ -209,6 +211,8 @@ func refusedMedia(c echo.Context, err error) {
 	switch {
 	case errors.Is(err, errEncoding):
 		header.Set("Accept-Encoding", "identity")
+	case errors.Is(err, errNotForm):
+		header.Set("Accept", mediaForm)
 	case c.Request().Method == http.MethodPatch:
 		header.Set("Accept-Patch", mediaMergePatch+", "+mediaJSON)
 	default:
