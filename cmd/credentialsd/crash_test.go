@@ -56,7 +56,7 @@ func startProgram(t *testing.T, url, folder string) *program {
 	for name, value := range fastHashing() {
 		command.Env = append(command.Env, name+"="+value)
 	}
-	p := &program{service: &service{t: t, clock: &clock{}, log: &output{}, databaseURL: url, http: &http.Client{Transport: checkedTransport(t)}}, command: command}
+	p := &program{service: newService(t, url), command: command}
 	command.Stderr = p.log
 	stdout, err := command.StdoutPipe()
 	if err != nil {

@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/salesexec/credentials/api"
 	"github.com/salesexec/credentials/internal/pgtest"
+	"github.com/salesexec/credentials/internal/spectest"
 	"github.com/salesexec/credentials/internal/store"
 )
 
@@ -108,7 +110,14 @@ type service struct {
 	log         *output
 	databaseURL string
 	http        *http.Client
+	contract    *spectest.Recorder
 	stop        func() int // ends it and returns its exit code
+}
+
+func newService(t *testing.T, databaseURL string) *service {
+	t.Helper()
+	transport, recorder := checkedTransport(t)
+	return &service{t: t, clock: &clock{}, log: &output{}, databaseURL: databaseURL, http: &http.Client{Transport: transport}, contract: recorder}
 }
 
 // start runs the program in this process until the test ends. env are NAME=value on top of fastHashing.
@@ -120,7 +129,7 @@ func start(t *testing.T, databaseURL string, env ...string) *service {
 		name, value, _ := strings.Cut(e, "=")
 		variables[name] = value
 	}
-	s := &service{t: t, clock: &clock{}, log: &output{}, databaseURL: databaseURL, http: &http.Client{Transport: checkedTransport(t)}}
+	s := newService(t, databaseURL)
 	ctx, cancel := context.WithCancel(context.Background())
 	reader, writer := io.Pipe()
 	code := make(chan int, 1)
@@ -296,9 +305,11 @@ func (s *service) database() *store.Store {
 	return opened
 }
 
-// checkedTransport sends requests, one connection pool for each service.
-func checkedTransport(t *testing.T) http.RoundTripper {
-	transport := &http.Transport{MaxIdleConnsPerHost: 64}
-	t.Cleanup(transport.CloseIdleConnections)
-	return transport
+// checkedTransport sends requests over connections of the test's own, and holds every exchange against openapi.yaml.
+func checkedTransport(t *testing.T) (http.RoundTripper, *spectest.Recorder) {
+	t.Helper()
+	plain := &http.Transport{MaxIdleConnsPerHost: 64}
+	t.Cleanup(plain.CloseIdleConnections)
+	recorder := spectest.New(t, api.Spec)
+	return recorder.Transport(plain), recorder
 }

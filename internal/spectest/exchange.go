@@ -215,7 +215,9 @@ func reasons(err error) []string {
 	for _, one := range flatten(err) {
 		place, cause := locate(one)
 		for _, detail := range flatten(cause) {
-			all = append(all, place+keyword(detail))
+			for _, leaf := range leaves(detail) {
+				all = append(all, place+keyword(leaf))
+			}
 		}
 	}
 	return all
@@ -230,6 +232,23 @@ func flatten(err error) []error {
 	var all []error
 	for _, one := range many {
 		all = append(all, flatten(one)...)
+	}
+	return all
+}
+
+// leaves returns what is wrong in a value that several things are wrong with.
+func leaves(err error) []error {
+	schema, ok := errors.AsType[*openapi3.SchemaError](err)
+	if !ok {
+		return []error{err}
+	}
+	many, ok := errors.AsType[openapi3.MultiError](schema.Origin)
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, one := range many {
+		all = append(all, leaves(one)...)
 	}
 	return all
 }

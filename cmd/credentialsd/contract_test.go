@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+
+	"github.com/salesexec/credentials/pkg/client"
+)
+
+// API-01, models.md section 5.3 guard 5: every operation of openapi.yaml is served, and answers as it says. (Every
+// exchange of every end-to-end test is held against openapi.yaml by the harness.)
+func TestContract_everyOperation(t *testing.T) {
+	onEachDatabase(t, func(t *testing.T, s *service) {
+		alex, ada, bo := s.token("alex", demoPassword), s.token("ada", demoPassword), s.user("bo").ID
+		refresh := s.want(s.signIn("wanda", demoPassword), http.StatusCreated, "")
+		for _, call := range []answer{
+			s.call(http.MethodPost, "/sessions/refresh", "", map[string]string{"refresh_token": refresh.text("refresh_token")}),
+			s.call(http.MethodDelete, "/sessions/current", refresh.text("access_token"), nil),
+			s.call(http.MethodGet, "/users/me", alex, nil),
+			s.call(http.MethodGet, "/users/me/credentials", alex, nil),
+			s.change(alex, map[string]string{"username": "alex.reed"}),
+			s.call(http.MethodGet, "/password-policy", "", nil),
+			s.call(http.MethodGet, "/password-policy", alex, nil),
+			s.call(http.MethodGet, "/admin/users?query=bo&team=/east/&status=active&role=agent&must_change=false&locked=false&limit=1", ada, nil),
+			s.call(http.MethodGet, "/admin/users/"+bo, ada, nil),
+			s.call(http.MethodGet, "/admin/users/"+bo+"/username-history", ada, nil),
+			s.call(http.MethodPatch, "/admin/users/"+bo+"/credentials", ada, map[string]string{"username": "bo.lind", "reason": "wedding"}),
+			s.reset(ada, bo, nil),
+			s.call(http.MethodGet, "/.well-known/jwks.json", "", nil),
+			s.call(http.MethodGet, "/.well-known/openid-configuration", "", nil),
+			s.call(http.MethodGet, "/openapi.yaml", "", nil),
+			s.call(http.MethodGet, "/problems/throttled", "", nil),
+			s.call(http.MethodPost, "/oauth/token", "", "grant_type=client_credentials&client_id=demo-service&client_secret="+s.demo.Clients[0].ClientSecret,
+				"Content-Type", "application/x-www-form-urlencoded"),
+		} {
+			if call.status >= http.StatusBadRequest {
+				t.Errorf("%d %s", call.status, call.raw)
+			}
+		}
+		if left := s.contract.Unexercised(); len(left) > 0 {
+			t.Errorf("never called: %v", left)
+		}
+	})
+}
+
+// The client that other services use drives the same flows.
+func TestClient(t *testing.T) {
+	onEachDatabase(t, func(t *testing.T, s *service) {
+		ctx := context.Background()
+		anonymous, err := client.New(s.demo.URL, client.WithHTTPClient(s.http))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens, err := anonymous.SignIn(ctx, "alex", demoPassword)
+		if err != nil {
+			t.Fatal(err)
+		}
+		alex, err := client.New(s.demo.URL, client.WithHTTPClient(s.http), client.WithToken(func(context.Context) (string, error) { return tokens.AccessToken, nil }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, etag, err := alex.GetMyCredentials(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed, _, err := alex.ChangeMyCredentials(ctx, client.OwnCredentialsChange{
+			Username: ptr("alex.reed"), NewPassword: ptr("maple orbit lantern quiet"), CurrentPassword: ptr(demoPassword),
+		}, etag)
+		if err != nil || changed.Username != "alex.reed" || changed.AccessToken == nil {
+			t.Fatalf("got %+v, %v", changed, err)
+		}
+		_, _, err = alex.GetMe(ctx) // the token from before
+		if refused, ok := errors.AsType[*client.Error](err); !ok || refused.Code != "unauthorized" || refused.RequestID == "" {
+			t.Fatalf("got %v", err)
+		}
+		tokens.AccessToken = *changed.AccessToken
+		if me, _, err := alex.GetMe(ctx); err != nil || me.Username != "alex.reed" {
+			t.Fatalf("got %+v, %v", me, err)
+		}
+		_, _, err = alex.ChangeMyCredentials(ctx, client.OwnCredentialsChange{NewPassword: ptr("short"), CurrentPassword: ptr("maple orbit lantern quiet")}, "")
+		if refused, ok := errors.AsType[*client.Error](err); !ok || len(refused.Errors) == 0 || refused.Errors[0].Pointer != "/new_password" {
+			t.Fatalf("got %v", err)
+		}
+	})
+}
+
+func ptr[T any](value T) *T { return &value }

@@ -1,0 +1,287 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/salesexec/credentials/internal/spectest"
+	"github.com/salesexec/credentials/pkg/client"
+)
+
+const (
+	tokensJSON      = `{"access_token":"a.b.c","token_type":"Bearer","expires_in":900,"refresh_token":"r","session_id":"s1","must_change_password":false}`
+	credentialsJSON = `{"user_id":"u1","username":"maria","email":null,"email_verified":false,"pending_email":null,"password_changed_at":"2026-03-02T09:15:00Z","must_change_password":false,"version":7}`
+	userJSON        = `{"id":"u1","account_id":"a1","team":"/","role":"agent","also_manages":[],"display_name":"Maria","status":"active","username":"maria","email":null,"email_verified":false,"must_change_password":false,"version":7,"password_changed_at":null,"temporary_password_expires_at":null,"last_sign_in_at":null,"created_at":"2026-03-02T09:15:00Z","sign_in":{"can_sign_in":true,"reasons":[],"locked_until":null,"consecutive_failures":0}}`
+	meJSON          = `{"id":"u1","account_id":"a1","team":"/","role":"agent","also_manages":[],"display_name":"Maria","status":"active","username":"maria","email":null,"email_verified":false,"must_change_password":false,"version":7,"last_sign_in_at":null,"session_id":"s1","auth_time":"2026-03-02T09:15:00Z"}`
+	policyJSON      = `{"min_length":15,"max_length":128,"length_unit":"code points after NFC","blocklist":true,"context_words":true,"breached_passwords":false,"composition_rules":"none","expiry":"none","username":{"min_length":2,"max_length":64,"allowed":"letters"},"passwordrules":"minlength: 15;"}`
+	historyJSON     = `{"items":[{"username":"maria","held_from":"2026-03-02T09:15:00Z","held_until":null,"changed_by":{"kind":"self","id":"u1","name":"maria"}}]}`
+	resetJSON       = `{"user_id":"u1","username":"maria","method":"temporary","temporary_password":"basket-harbor-lemon","expires_at":"2026-03-03T09:15:00Z","must_change_password":true,"sessions_ended":2,"status":"active"}`
+	metadataJSON    = `{"issuer":"https://c.example","jwks_uri":"https://c.example/.well-known/jwks.json","token_endpoint":"https://c.example/oauth/token","grant_types_supported":["client_credentials"],"response_types_supported":[],"token_endpoint_auth_methods_supported":["client_secret_basic"],"scopes_supported":["users:read"],"service_documentation":"https://c.example/openapi.yaml"}`
+)
+
+// stub answers each operation as the contract says, and remembers the last request.
+type stub struct {
+	last http.Request
+	body string
+}
+
+func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	data, _ := io.ReadAll(r.Body) // the test compares what was read
+	s.last, s.body = *r, string(data)
+	answers := map[string]struct {
+		status int
+		body   string
+	}{
+		"POST /sessions":                        {201, tokensJSON},
+		"POST /sessions/refresh":                {200, tokensJSON},
+		"DELETE /sessions/current":              {204, ""},
+		"GET /users/me":                         {200, meJSON},
+		"GET /users/me/credentials":             {200, credentialsJSON},
+		"PATCH /users/me/credentials":           {200, credentialsJSON},
+		"GET /password-policy":                  {200, policyJSON},
+		"GET /admin/users":                      {200, `{"items":[` + userJSON + `],"next_cursor":null}`},
+		"GET /admin/users/u1":                   {200, userJSON},
+		"GET /admin/users/u1/username-history":  {200, historyJSON},
+		"PATCH /admin/users/u1/credentials":     {200, credentialsJSON},
+		"POST /admin/users/u1/password-reset":   {200, resetJSON},
+		"POST /oauth/token":                     {200, `{"access_token":"a.b.c","token_type":"Bearer","expires_in":900,"scope":"users:read"}`},
+		"GET /.well-known/jwks.json":            {200, `{"keys":[{"kty":"OKP","kid":"k1","use":"sig","alg":"EdDSA","crv":"Ed25519","x":"AAAA"}]}`},
+		"GET /.well-known/openid-configuration": {200, metadataJSON},
+	}
+	answer := answers[r.Method+" "+r.URL.Path]
+	w.Header().Set("X-Request-Id", "request-1")
+	w.Header().Set("ETag", `"7"`)
+	if answer.body != "" {
+		w.Header().Set("Content-Type", "application/json")
+	}
+	w.WriteHeader(answer.status)
+	_, _ = io.WriteString(w, answer.body) // a broken connection shows in the client
+}
+
+// newClient returns a Client of the handler whose every exchange is checked against the contract.
+func newClient(t *testing.T, handler http.Handler, opts ...client.Option) (*client.Client, *spectest.Recorder) {
+	t.Helper()
+	spec, err := os.ReadFile("../../openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	recorder := spectest.New(t, spec)
+	checked := client.WithHTTPClient(&http.Client{Transport: recorder.Transport(server.Client().Transport)})
+	c, err := client.New(server.URL, append([]client.Option{checked}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, recorder
+}
+
+func token(context.Context) (string, error) { return "tok", nil }
+
+func pointer[T any](value T) *T { return &value }
+
+// Every operation that a service calls has a method, which asks what the contract says and understands its answer.
+func TestClient_callsEveryOperation(t *testing.T) {
+	s := &stub{}
+	c, recorder := newClient(t, s, client.WithToken(token))
+	for name, tc := range map[string]struct {
+		call          func(ctx context.Context) (any, string, error)
+		authorization string
+		ifMatch, body string
+		etag          string
+	}{
+		"signIn":           {plain(func(ctx context.Context) (*client.SessionTokens, error) { return c.SignIn(ctx, "maria", "pw") }), "", "", `{"password":"pw","username":"maria"}`, ""},
+		"refreshSession":   {plain(func(ctx context.Context) (*client.SessionTokens, error) { return c.RefreshSession(ctx, "r") }), "", "", `{"refresh_token":"r"}`, ""},
+		"signOut":          {func(ctx context.Context) (any, string, error) { return s, "", c.SignOut(ctx) }, "Bearer tok", "", "", ""},
+		"getMe":            {tagged(c.GetMe), "Bearer tok", "", "", `"7"`},
+		"getMyCredentials": {tagged(c.GetMyCredentials), "Bearer tok", "", "", `"7"`},
+		"changeMyCredentials": {tagged(func(ctx context.Context) (*client.ChangedCredentials, string, error) {
+			return c.ChangeMyCredentials(ctx, client.OwnCredentialsChange{Username: pointer("maria")}, `"6"`)
+		}), "Bearer tok", `"6"`, `{"username":"maria"}`, `"7"`},
+		"getPasswordPolicy": {plain(c.GetPasswordPolicy), "Bearer tok", "", "", ""},
+		"listUsers": {plain(func(ctx context.Context) (*client.UserList, error) {
+			return c.ListUsers(ctx, client.ListUsersParams{Team: pointer("/east/"), Limit: pointer(5), Locked: pointer(true)})
+		}), "Bearer tok", "", "", ""},
+		"getUser":            {tagged(func(ctx context.Context) (*client.User, string, error) { return c.GetUser(ctx, "u1") }), "Bearer tok", "", "", `"7"`},
+		"getUsernameHistory": {plain(func(ctx context.Context) (*client.UsernameHistory, error) { return c.GetUsernameHistory(ctx, "u1") }), "Bearer tok", "", "", ""},
+		"changeUserCredentials": {tagged(func(ctx context.Context) (*client.Credentials, string, error) {
+			return c.ChangeUserCredentials(ctx, "u1", client.CredentialsChange{Reason: pointer("x"), Username: pointer("maria")}, "")
+		}), "Bearer tok", "", `{"reason":"x","username":"maria"}`, `"7"`},
+		"resetPassword": {tagged(func(ctx context.Context) (*client.PasswordResetResult, string, error) {
+			return c.ResetPassword(ctx, "u1", client.PasswordReset{}, `"6"`)
+		}), "Bearer tok", `"6"`, `{}`, `"7"`},
+		"issueToken": {plain(func(ctx context.Context) (*client.ServiceToken, error) {
+			return c.IssueToken(ctx, "dial:er", "s%t", "users:read", "users:write")
+		}), "Basic ZGlhbCUzQWVyOnMlMjV0", "", "grant_type=client_credentials&scope=users%3Aread+users%3Awrite", ""},
+		"getJwks":           {plain(c.GetJwks), "", "", "", ""},
+		"getIssuerMetadata": {plain(c.GetIssuerMetadata), "", "", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			value, etag, err := tc.call(t.Context())
+			if err != nil || value == nil {
+				t.Fatalf("got %v, %v", value, err)
+			}
+			got := []string{s.last.Header.Get("Authorization"), s.last.Header.Get("If-Match"), s.body, etag}
+			if diff := cmp.Diff([]string{tc.authorization, tc.ifMatch, tc.body, tc.etag}, got); diff != "" {
+				t.Errorf("authorization, If-Match, body, ETag: %s", diff)
+			}
+		})
+	}
+	// Pages for people have no method.
+	if diff := cmp.Diff([]string{"getOpenapi", "getProblem"}, recorder.Unexercised()); diff != "" {
+		t.Errorf("operations that were not called: %s", diff)
+	}
+}
+
+func plain[T any](call func(context.Context) (*T, error)) func(context.Context) (any, string, error) {
+	return func(ctx context.Context) (any, string, error) {
+		value, err := call(ctx)
+		return value, "", err
+	}
+}
+
+func tagged[T any](call func(context.Context) (*T, string, error)) func(context.Context) (any, string, error) {
+	return func(ctx context.Context) (any, string, error) { return call(ctx) }
+}
+
+func refuse(status int, header map[string]string, body string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Request-Id", "request-1")
+		for name, value := range header {
+			w.Header().Set(name, value)
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body) // a broken connection shows in the client
+	})
+}
+
+func asError(t *testing.T, err error) client.Error {
+	t.Helper()
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok {
+		t.Fatalf("got %v, not an *Error", err)
+	}
+	return *e
+}
+
+// RL-01, ERR-05: a problem document becomes an Error with all that it says.
+func TestError_ofProblems(t *testing.T) {
+	for name, tc := range map[string]struct {
+		handler http.Handler
+		want    client.Error
+	}{
+		"policy": {
+			refuse(422, map[string]string{"Content-Type": "application/problem+json"}, `{"type":"urn:salesexec:problem:policy_violation","title":"Not met","status":422,"code":"policy_violation","detail":"See below.","instance":"urn:request:request-1","errors":[{"pointer":"/new_password","code":"too_short","detail":"Longer."}]}`),
+			client.Error{
+				Status: 422, Code: "policy_violation", Title: "Not met", Detail: "See below.", RequestID: "request-1",
+				Errors: []client.FieldError{{Pointer: "/new_password", Code: client.FieldErrorCodeTooShort, Detail: "Longer."}},
+			},
+		},
+		"throttled": {
+			refuse(429, map[string]string{"Content-Type": "application/problem+json", "Retry-After": "30"}, `{"type":"urn:salesexec:problem:throttled","title":"Wait","status":429,"code":"throttled","instance":"urn:request:request-1"}`),
+			client.Error{Status: 429, Code: "throttled", Title: "Wait", RequestID: "request-1", RetryAfter: 30 * time.Second},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := newClient(t, tc.handler, client.WithToken(token))
+			_, _, err := c.ChangeMyCredentials(t.Context(), client.OwnCredentialsChange{NewPassword: pointer("pw-canary")}, "")
+			if diff := cmp.Diff(tc.want, asError(t, err)); diff != "" {
+				t.Error(diff)
+			}
+			if strings.Contains(err.Error(), "canary") {
+				t.Errorf("the error holds the password: %v", err)
+			}
+		})
+	}
+}
+
+// RFC 6749 section 5.2: the token endpoint has errors of its own form.
+func TestError_ofTheTokenEndpoint(t *testing.T) {
+	c, _ := newClient(t, refuse(401, map[string]string{"Content-Type": "application/json", "WWW-Authenticate": "Basic"}, `{"error":"invalid_client","error_description":"Unknown."}`))
+	_, err := c.IssueToken(t.Context(), "dialer", "wrong")
+	want := client.Error{Status: 401, Code: "invalid_client", Detail: "Unknown.", RequestID: "request-1"}
+	if diff := cmp.Diff(want, asError(t, err)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What a proxy or a stranger answers is an error too, never a half-read success.
+func TestClient_refusesOtherAnswers(t *testing.T) {
+	for name, tc := range map[string]struct {
+		handler http.Handler
+		status  int // of the Error; 0: another error
+	}{
+		"a proxy's page":    {refuse(502, map[string]string{"Content-Type": "text/html"}, "<p>bad gateway"), 502},
+		"a redirect":        {refuse(307, map[string]string{"Location": "http://elsewhere.invalid/sessions"}, ""), 307},
+		"a broken document": {refuse(400, map[string]string{"Content-Type": "application/problem+json"}, "{"), 400},
+		"not JSON":          {refuse(201, map[string]string{"Content-Type": "application/json"}, "{"), 0},
+		"too long":          {refuse(201, nil, strings.Repeat(" ", 4<<20+1)), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(tc.handler)
+			t.Cleanup(server.Close)
+			c, err := client.New(server.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tokens, err := c.SignIn(t.Context(), "maria", "pw")
+			if err == nil || tokens != nil {
+				t.Fatalf("got %v, %v", tokens, err)
+			}
+			if tc.status != 0 && asError(t, err).Status != tc.status {
+				t.Errorf("got the status %d, not %d", asError(t, err).Status, tc.status)
+			}
+		})
+	}
+}
+
+// A token source may sign in and refresh through the same client: those calls ask it for no token.
+func TestWithToken_canUseTheClient(t *testing.T) {
+	var c *client.Client
+	s := &stub{}
+	source := func(ctx context.Context) (string, error) {
+		tokens, err := c.RefreshSession(ctx, "r")
+		if err != nil {
+			return "", err
+		}
+		return tokens.AccessToken, nil
+	}
+	c, _ = newClient(t, s, client.WithToken(source))
+	if _, _, err := c.GetMe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.last.Header.Get("Authorization"); got != "Bearer a.b.c" {
+		t.Errorf("got the authorization %q", got)
+	}
+}
+
+func TestWithToken_failure(t *testing.T) {
+	away := errors.New("away")
+	c, recorder := newClient(t, &stub{}, client.WithToken(func(context.Context) (string, error) { return "", away }))
+	if err := c.SignOut(t.Context()); !errors.Is(err, away) {
+		t.Errorf("got %v, not the source's error", err)
+	}
+	for _, id := range recorder.Unexercised() {
+		if id == "signOut" {
+			return
+		}
+	}
+	t.Error("the service was called without a token")
+}
+
+func TestNew_wantsAnAbsoluteURL(t *testing.T) {
+	for _, base := range []string{"", "credentials.example", "/sessions", "ftp://credentials.example", "https://", "http://[::1"} {
+		if _, err := client.New(base); err == nil {
+			t.Errorf("New accepts %q", base)
+		}
+	}
+}
