@@ -24,7 +24,9 @@ func TestCanary(t *testing.T) {
 			shown = append(shown, string(a.raw))
 			return a
 		}
-		patch := func(token string, body any) answer { return send(http.MethodPatch, "/users/me/credentials", token, body) }
+		patch := func(token string, body any) answer {
+			return send(http.MethodPatch, "/users/me/credentials", token, body)
+		}
 		signIn := func(name, pw string) answer {
 			return send(http.MethodPost, "/sessions", "", map[string]string{"username": name, "password": pw})
 		}

@@ -60,9 +60,9 @@ func (c userCreateCommand) Run(ctx context.Context, p process) error {
 	if err := createUser(ctx, s, u); err != nil {
 		return err
 	}
-	fmt.Fprintf(p.stdout, "created %s %s in account %s, team %s\nuser id:            %s\ntemporary password: %s\nIt is good until %s, for choosing a password of the own, and is not shown again.\n",
-		u.Role, u.Username, account.ID, u.Team, u.ID, temporary.Reveal(), u.Password.TemporaryUntil.Format(time.RFC3339))
-	return nil
+	_, err = fmt.Fprintf(p.stdout, "created %s %s in account %s, team %s\nuser id:            %s\ntemporary password: %s\nIt is good until %s, for choosing a password of the own, and is not shown again.\n",
+		u.Role, u.Username, account.ID, u.Team, u.ID, temporary.Reveal(), u.Password.TemporaryUntil.UTC().Format(time.RFC3339))
+	return err
 }
 
 // build makes the account and the user of the flags, or says everything that is wrong with them.

@@ -120,7 +120,7 @@ func (r *Registry) IssueToken(ctx context.Context, id string, proof secret.Text,
 	if scope != "" {
 		scopes = strings.Fields(scope)
 	}
-	if slices.ContainsFunc(scopes, func(s string) bool { return !slices.Contains(c.Scopes, s) }) {
+	if len(scopes) == 0 || slices.ContainsFunc(scopes, func(s string) bool { return !slices.Contains(c.Scopes, s) }) {
 		return Token{}, errors.Join(ErrInvalidScope, r.record(ctx, c, audit.ServiceTokenRefused, audit.Refused, "invalid_scope", origin))
 	}
 	granted := strings.Join(scopes, " ")

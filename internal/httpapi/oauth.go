@@ -3,7 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"net/http"
+	"fmt"
 	"net/url"
 
 	"github.com/labstack/echo/v4"
@@ -18,38 +18,43 @@ const clientProofKey contextKey = "client proof"
 
 // clientProof is what a client sent to prove itself.
 type clientProof struct {
-	id       string
-	secret   secret.Text
-	basic    bool
-	repeated bool // a parameter was there twice, or the client proved itself in two ways (RFC 6749 section 2.3)
+	id     string
+	secret secret.Text
+	fault  string // what is wrong with the form itself, for the developer; empty: nothing
 }
+
+// errNotForm says that the token endpoint takes a form and nothing else.
+var errNotForm = errors.New("httpapi: not a form")
 
 // proveClient reads the form and the Basic header of the token endpoint (RFC 6749 section 2.3.1).
 func proveClient(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		request := c.Request()
 		if err := checkMediaType(request, mediaForm); err != nil {
+			return fmt.Errorf("%w: %w", errNotForm, err)
+		}
+		body, err := readBody(request)
+		if err != nil {
 			return err
 		}
-		if request.ContentLength > maxBody {
-			return errTooLarge
+		form, err := url.ParseQuery(string(body))
+		proof := clientProof{id: form.Get("client_id"), secret: secret.New(form.Get("client_secret"))}
+		if err != nil {
+			proof.fault = "The body is not a form."
 		}
-		if err := request.ParseForm(); err != nil {
-			if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-				return errTooLarge
+		for _, values := range form {
+			if len(values) > 1 {
+				proof.fault = "A parameter was sent twice."
 			}
-			return &malformedError{detail: "The body is not a form."}
-		}
-		proof := clientProof{id: request.PostForm.Get("client_id"), secret: secret.New(request.PostForm.Get("client_secret"))}
-		for _, values := range request.PostForm {
-			proof.repeated = proof.repeated || len(values) > 1
 		}
 		if id, pw, ok := request.BasicAuth(); ok {
-			proof.repeated = proof.repeated || !proof.secret.Empty()
-			proof.basic, proof.id, proof.secret = true, unescape(id), secret.New(unescape(pw))
+			if !proof.secret.Empty() {
+				proof.fault = "The client proved itself in two ways."
+			}
+			proof.id, proof.secret = unescape(id), secret.New(unescape(pw))
 		}
-		// The rest of the form alone reaches the binding: a parameter in the URL is none (RFC 6749 section 3.2).
-		request.Form = request.PostForm
+		// The body alone reaches the binding: a parameter in the URL is none (RFC 6749 section 3.2).
+		request.Form, request.PostForm = form, form
 		c.SetRequest(request.WithContext(context.WithValue(request.Context(), clientProofKey, proof)))
 		return next(c)
 	}
@@ -70,8 +75,8 @@ func (s *Server) IssueToken(ctx context.Context, request api.IssueTokenRequestOb
 		return api.IssueToken400JSONResponse{Error: code, ErrorDescription: &description}
 	}
 	switch {
-	case proof.repeated:
-		return refuse(api.TokenErrorCodeInvalidRequest, "A parameter was sent twice, or the client proved itself in two ways."), nil
+	case proof.fault != "":
+		return refuse(api.TokenErrorCodeInvalidRequest, proof.fault), nil
 	case request.Body.GrantType == "":
 		return refuse(api.TokenErrorCodeInvalidRequest, "grant_type is missing."), nil
 	case request.Body.GrantType != "client_credentials":

@@ -7,11 +7,10 @@ func Scheme(stored string) string {
 	switch {
 	case stored == "":
 		return "none"
+	case strings.HasPrefix(stored, "$argon2id$"):
+		return "argon2id"
 	case strings.HasPrefix(stored, "$2"):
 		return "bcrypt"
-	}
-	if name, _, found := strings.Cut(strings.TrimPrefix(stored, "$"), "$"); found && strings.HasPrefix(stored, "$") {
-		return name
 	}
 	return "unknown"
 }

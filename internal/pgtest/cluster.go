@@ -124,7 +124,7 @@ func (c *cluster) run(program string, args ...string) (*process, error) {
 		return nil, err
 	}
 	defer log.Close() // the program has its own copy
-	cmd := exec.Command(filepath.Join(c.bin, program), args...)
+	cmd := exec.CommandContext(context.Background(), filepath.Join(c.bin, program), args...)
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = c.dir, []string{"HOME=" + c.dir, "PATH=/usr/bin:/bin", "LC_ALL=C"}, c.attr
 	cmd.Stdout, cmd.Stderr = log, log
 	return launch(cmd)

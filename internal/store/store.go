@@ -85,7 +85,7 @@ func dialectFor(config Config) (gorm.Dialector, dialect, error) {
 	case strings.HasPrefix(config.URL, sqlitePrefix):
 		return sqliteDialect(strings.TrimPrefix(config.URL, sqlitePrefix))
 	}
-	return nil, nil, errors.New("store: the database URL begins neither with postgres:// nor with sqlite:")
+	return nil, nil, errors.New("store: the database URL has neither the scheme postgres nor sqlite")
 }
 
 // Pool sizes. SQLite has one writer; a few readers beside it are plenty.

@@ -29,9 +29,11 @@ func TestCompose(t *testing.T) {
 
 func TestReaders(t *testing.T) {
 	for name, got := range map[string]func() ([]string, error){
-		"JSON":   func() ([]string, error) { return readJSON([]byte(`["love","monkey"]`)) },
-		"coffee": func() ([]string, error) { return readCoffee([]byte("x\n  passwords: \"love,monkey\"\n  names: \"mary\"\n")) },
-		"lines":  func() ([]string, error) { return readLines([]byte("#!comment: x\r\nlove\r\nmonkey")) },
+		"JSON": func() ([]string, error) { return readJSON([]byte(`["love","monkey"]`)) },
+		"coffee": func() ([]string, error) {
+			return readCoffee([]byte("x\n  passwords: \"love,monkey\"\n  names: \"mary\"\n"))
+		},
+		"lines": func() ([]string, error) { return readLines([]byte("#!comment: x\r\nlove\r\nmonkey")) },
 	} {
 		passwords, err := got()
 		if err != nil || !slices.Equal(passwords, []string{"love", "monkey"}) {
