@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -40,7 +41,7 @@ func (d devCommand) Run(ctx context.Context, p process) error {
 		return err
 	}
 	defer cleanUp()
-	sealing, err := sealingKey(folder)
+	sealing, err := d.sealingKey(p, folder)
 	if err != nil {
 		return err
 	}
@@ -84,8 +85,13 @@ func (d devCommand) folder() (folder string, cleanUp func(), err error) {
 	return folder, func() { _ = os.RemoveAll(folder) }, err // a temporary folder that stays does no harm
 }
 
-// sealingKey returns the folder's sealing key, made on first use.
-func sealingKey(folder string) (string, error) {
+// sealingKey returns the folder's sealing key, made on first use. Without a folder to keep it in, a database of its own
+// URL gets a key made of that URL, so that a second start, or a second replica, reads what the first has sealed.
+func (d devCommand) sealingKey(p process, folder string) (string, error) {
+	if url := p.getenv("DATABASE_URL"); d.Data == "" && url != "" {
+		key := sha256.Sum256([]byte("credentialsd dev: " + url))
+		return base64.StdEncoding.EncodeToString(key[:]), nil
+	}
 	path := filepath.Join(folder, "sealing.key")
 	kept, err := os.ReadFile(path)
 	if err == nil {

@@ -23,6 +23,8 @@ const (
 	mediaJSON       = "application/json"
 	mediaMergePatch = "application/merge-patch+json"
 	mediaForm       = "application/x-www-form-urlencoded"
+
+	patches = mediaMergePatch + ", " + mediaJSON // what PATCH takes
 )
 
 // What is wrong with a body before anybody looks at its meaning.

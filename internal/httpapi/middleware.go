@@ -17,7 +17,6 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/salesexec/credentials/internal/access"
-	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/throttle"
 )
 
@@ -77,6 +76,18 @@ func (s *Server) recovering(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
+// requestTime bounds a request: it may wait for the throttle, for two lanes and for a connection to the database.
+const requestTime = 30 * time.Second
+
+func deadline(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		ctx, cancel := context.WithTimeout(c.Request().Context(), requestTime)
+		defer cancel()
+		c.SetRequest(c.Request().WithContext(ctx))
+		return next(c)
+	}
+}
+
 func securityHeaders(publicURL string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -91,6 +102,17 @@ func securityHeaders(publicURL string) echo.MiddlewareFunc {
 			}
 			return next(c)
 		}
+	}
+}
+
+// acceptPatch says on OPTIONS which patches a resource takes (RFC 5789 section 3.1).
+func acceptPatch(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		allowed, _ := c.Get(echo.ContextKeyHeaderAllow).(string)
+		if c.Request().Method == http.MethodOptions && strings.Contains(allowed, http.MethodPatch) {
+			c.Response().Header().Set("Accept-Patch", patches)
+		}
+		return next(c)
 	}
 }
 
@@ -181,7 +203,7 @@ func (s *Server) authenticate(c echo.Context, rule access.Rule) (access.Actor, e
 		return access.Actor{}, nil
 	case 1:
 	default:
-		return access.Actor{}, fmt.Errorf("%w: %w", session.ErrInvalidToken, errTwoTokens)
+		return access.Actor{}, fmt.Errorf("%w: %w", errTwoTokens, &malformedError{detail: "Send one Authorization header."})
 	}
 	scheme, raw, _ := strings.Cut(header[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") {

@@ -214,7 +214,7 @@ func refusedMedia(c echo.Context, err error) {
 	case errors.Is(err, errNotForm):
 		header.Set("Accept", mediaForm)
 	case c.Request().Method == http.MethodPatch:
-		header.Set("Accept-Patch", mediaMergePatch+", "+mediaJSON)
+		header.Set("Accept-Patch", patches)
 	default:
 		header.Set("Accept", mediaJSON)
 	}

@@ -57,7 +57,7 @@ func (s *Server) GetMe(ctx context.Context, _ api.GetMeRequestObject) (api.GetMe
 	u := actor.User
 	return api.GetMe200JSONResponse{
 		Body: api.Me{
-			ID: string(u.ID), AccountID: u.AccountID, Team: string(u.Team), Role: api.Role(u.Role), AlsoManages: teams(u),
+			ID: string(u.ID), AccountID: u.AccountID, Team: string(u.Team), Role: api.Role(actor.Role), AlsoManages: teams(u),
 			DisplayName: u.DisplayName, Status: api.UserStatus(u.Status), Username: u.Username, Email: textOrNull(u.Email),
 			EmailVerified: u.EmailVerified, MustChangePassword: actor.MustChangePassword, Version: u.Version,
 			LastSignInAt: u.LastSignInAt, SessionID: actor.SessionID, AuthTime: actor.SignedInAt.UTC(),

@@ -58,7 +58,7 @@ func New(config Config) http.Handler {
 	e.Binder = binder{}
 	e.HTTPErrorHandler = s.errorHandler
 	e.IPExtractor = ipExtractor(config.TrustedProxies)
-	e.Use(s.identify, s.observe, s.recovering, securityHeaders(config.PublicURL), s.cors(), s.limitBody)
+	e.Use(s.identify, s.observe, s.recovering, deadline, securityHeaders(config.PublicURL), acceptPatch, s.cors(), s.limitBody)
 	gates := map[string][]echo.MiddlewareFunc{}
 	for _, rule := range access.Table() {
 		gates[rule.Operation] = []echo.MiddlewareFunc{s.gate(rule)}
