@@ -62,10 +62,11 @@ func run(ctx context.Context, args []string, p process) (code int) {
 	var cli commands
 	parser, err := kong.New(&cli,
 		kong.Name("credentialsd"),
-		kong.Description("The login credentials of SalesExec: usernames, e-mails and passwords.\n\nVariables marked * can also be read from a file named by NAME_FILE.\n\n"+variables()),
+		kong.Description("The login credentials of SalesExec: usernames, e-mails and passwords."),
 		kong.Writers(p.stdout, p.stderr),
 		kong.Exit(func(code int) { panic(exit{code}) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Help(help),
 		kong.Bind(p),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
@@ -92,6 +93,15 @@ func fail(p process, err error) int {
 	return 1
 }
 
+// help shows what kong knows of a command, and the variables that every command reads.
+func help(options kong.HelpOptions, c *kong.Context) error {
+	if err := kong.DefaultHelpPrinter(options, c); err != nil {
+		return err
+	}
+	_, err := fmt.Fprint(c.Stdout, "\n", variables(), "\n")
+	return err
+}
+
 // variables lists the environment variables for --help.
 func variables() string {
 	var text strings.Builder
@@ -107,7 +117,7 @@ func variables() string {
 		fmt.Fprintf(table, "%s\t%s\t%s\n", name, v.Help, unset)
 	}
 	_ = table.Flush() // writes to memory
-	return "Environment:\n\n  " + strings.ReplaceAll(strings.TrimRight(text.String(), "\n"), "\n", "\n  ")
+	return "Environment (variables marked * can also be read from a file named by NAME_FILE):\n\n  " + strings.ReplaceAll(strings.TrimRight(text.String(), "\n"), "\n", "\n  ")
 }
 
 type versionCommand struct{}

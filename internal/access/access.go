@@ -35,8 +35,9 @@ const (
 type Actor struct {
 	Kind Kind
 
-	// Of a Person. User.Role is the lesser of the token's and the database's.
-	User               user.User
+	// Of a Person.
+	User               user.User // as the database has it: saves start from it
+	Role               user.Role // the lesser of the token's and the database's: the one that counts for the table
 	Account            user.Account
 	SessionID          string
 	SignedInAt         time.Time // auth_time: when the password was last proven
@@ -157,7 +158,7 @@ func (r Rule) Allow(actor Actor) error {
 		if actor.MustChangePassword && !r.DuringMustChange {
 			return ErrMustChangePassword
 		}
-		if !r.Public && !roleSuffices(actor.User.Role, r.Role) {
+		if !r.Public && !roleSuffices(actor.Role, r.Role) {
 			return ErrForbidden
 		}
 	case Operator:

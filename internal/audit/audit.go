@@ -17,21 +17,20 @@ import (
 // Action is the stable name of what happened.
 type Action string
 
-// The closed set of actions.
+// The closed set of actions. They are stored and exported: a name never changes its meaning.
 const (
-	SignedIn            Action = "session.signed_in"
-	SignInFailed        Action = "session.sign_in_failed"
-	SessionRefreshed    Action = "session.refreshed"
-	SessionEnded        Action = "session.ended"
-	SessionReuse        Action = "session.refresh_reused"
-	CredentialsChanged  Action = "credentials.changed"
-	ChangeRefused       Action = "credentials.change_refused"
-	PasswordReset       Action = "password.reset"
-	PasswordDisabled    Action = "password.disabled"
-	PasswordRehashed    Action = "password.rehashed"
-	UserCreated         Action = "user.created"
-	ServiceTokenIssued  Action = "service.token_issued"
-	ServiceTokenRefused Action = "service.token_refused"
+	SignedIn            Action = "session.signed_in"          // the right password opened a session
+	SignInFailed        Action = "session.sign_in_failed"     // an attempt opened none; the code says why, the caller never learns it
+	SessionEnded        Action = "session.ended"              // one session was ended: signed out, or too many wrong current passwords in it
+	SessionReuse        Action = "session.refresh_reused"     // an outgrown refresh token came back, which ended its session
+	CredentialsChanged  Action = "credentials.changed"        // username, e-mail or password were changed, by the user or by somebody who manages it
+	ChangeRefused       Action = "credentials.change_refused" // a change or a reset was not made; the code and the violations say why
+	PasswordReset       Action = "password.reset"             // an administrator or a service replaced a user's password by a temporary one
+	PasswordDisabled    Action = "password.disabled"          // too many consecutive failures: the password opens nothing until it is reset
+	PasswordRehashed    Action = "password.rehashed"          // a sign-in replaced an outdated hash by a stronger one of the same password
+	UserCreated         Action = "user.created"               // the operator made a user
+	ServiceTokenIssued  Action = "service.token_issued"       // a client proved itself and got a token
+	ServiceTokenRefused Action = "service.token_refused"      // a client did not prove itself, or asked for more than it was given
 )
 
 // Outcome tells whether what was asked was done.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -87,11 +88,16 @@ func unknown(actor access.Actor, id user.ID) user.User {
 	return user.User{ID: id, AccountID: account}
 }
 
-func reasonTooLong(reason string) []change.FieldError {
-	if utf8.RuneCountInString(reason) <= maxReason {
-		return nil
+// wrongReason says what is wrong with a reason: no database text holds U+0000.
+func wrongReason(reason string) []change.FieldError {
+	var wrong []change.FieldError
+	if utf8.RuneCountInString(reason) > maxReason {
+		wrong = append(wrong, change.FieldError{Pointer: "/reason", Code: "too_long", Detail: "Use at most 500 characters."})
 	}
-	return []change.FieldError{{Pointer: "/reason", Code: "too_long", Detail: "Use at most 500 characters."}}
+	if strings.ContainsRune(reason, 0) {
+		wrong = append(wrong, change.FieldError{Pointer: "/reason", Code: "invalid_characters", Detail: "Leave the character U+0000 out."})
+	}
+	return wrong
 }
 
 // ChangeAnother is what an administrator or a service wants to be changed of a user's credentials.
@@ -141,7 +147,7 @@ func (m *Manager) ChangeAnother(ctx context.Context, actor access.Actor, id user
 }
 
 func shapeAnother(w ChangeAnother) error {
-	wrong := reasonTooLong(w.Reason)
+	wrong := wrongReason(w.Reason)
 	if w.Username == nil && w.Email == nil {
 		wrong = append(wrong, change.Required("", "Give a username or an email to change."))
 	}
@@ -151,17 +157,12 @@ func shapeAnother(w ChangeAnother) error {
 	return nil
 }
 
-// rename puts the new username and e-mail into the change.
+// rename puts the new username and e-mail into the change. A username that is the user's e-mail address follows it
+// (product.md decision 11): the old address must not go on signing in.
 func (m *Manager) rename(w ChangeAnother, actor access.Actor, before user.User, c *change.Change, event *audit.Event) error {
 	if w.Username != nil {
-		r, wrong := m.parseRenaming(before, *w.Username, true)
-		if wrong != nil {
-			return &change.RejectedError{Policy: true, Fields: wrong}
-		}
-		if r.changed {
-			r.apply(c, before, audit.PartyOf(actor), m.config.HoldTime)
-			event.Details.Changed = append(event.Details.Changed, "username")
-			event.Details.OldUsername, event.Details.NewUsername = before.Username, r.display
+		if err := m.renameTo(*w.Username, actor, before, c, event); err != nil {
+			return err
 		}
 	}
 	if w.Email == nil || *w.Email == before.Email {
@@ -172,6 +173,23 @@ func (m *Manager) rename(w ChangeAnother, actor access.Actor, before user.User, 
 	}
 	event.Details.Changed = append(event.Details.Changed, "email")
 	event.Details.OldEmail, event.Details.NewEmail = before.Email, c.User.Email
+	follows := before.Email != "" && identifier.Key(before.Username) == identifier.Key(before.Email)
+	if w.Username == nil && c.User.Email != "" && follows {
+		return m.renameTo(c.User.Email, actor, before, c, event)
+	}
+	return nil
+}
+
+func (m *Manager) renameTo(wanted string, actor access.Actor, before user.User, c *change.Change, event *audit.Event) error {
+	r, wrong := m.parseRenaming(before, wanted, true)
+	if wrong != nil {
+		return &change.RejectedError{Policy: true, Fields: wrong}
+	}
+	if r.changed {
+		r.apply(c, before, audit.PartyOf(actor), m.config.HoldTime)
+		event.Details.Changed = append(event.Details.Changed, "username")
+		event.Details.OldUsername, event.Details.NewUsername = before.Username, r.display
+	}
 	return nil
 }
 
@@ -243,7 +261,7 @@ func (m *Manager) Reset(ctx context.Context, actor access.Actor, id user.ID, wan
 }
 
 func (m *Manager) checkReset(member session.Member, w Reset) error {
-	wrong := reasonTooLong(w.Reason)
+	wrong := wrongReason(w.Reason)
 	given := w.NewPassword != nil && !w.NewPassword.Empty()
 	switch w.Method {
 	case Temporary:

@@ -142,10 +142,15 @@ func (m *Manager) compareCurrent(ctx context.Context, o *own) (password.Verdict,
 	if now.User.Revision != o.actor.User.Revision {
 		return password.Verdict{}, m.conflict(o.wanted.IfMatch)
 	}
-	if o.reserved.Exhausted {
+	if o.reserved.Exhausted || now.User.Password.Hash == "" {
 		return password.Verdict{}, m.hasher.VerifyNothing(ctx, password.People, *o.wanted.CurrentPassword)
 	}
-	return m.hasher.Verify(ctx, password.People, now.User.Password.Hash, *o.wanted.CurrentPassword)
+	verdict, err := m.hasher.Verify(ctx, password.People, now.User.Password.Hash, *o.wanted.CurrentPassword)
+	if errors.Is(err, password.ErrUnusableHash) { // nothing matches it, as at a sign-in; only a reset helps
+		m.config.Log.ErrorContext(ctx, "a stored password hash is unusable", "user_id", string(now.User.ID), "error", err)
+		return password.Verdict{}, nil
+	}
+	return verdict, err
 }
 
 // conflict is how a lost race is answered: by the precondition if the caller gave one.

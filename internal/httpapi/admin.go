@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/base64"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/salesexec/credentials/api"
 	"github.com/salesexec/credentials/internal/access"
@@ -62,6 +64,9 @@ func listing(p api.ListUsersParams) (f credential.Filter, after user.ID, limit i
 	}
 	if limit < 1 || limit > largestPage {
 		refuse("limit", "Use 1 to "+strconv.Itoa(largestPage)+".")
+	}
+	if !utf8.ValidString(f.Query) || strings.ContainsRune(f.Query, 0) { // no database text holds it
+		refuse("query", "Use text in UTF-8 without the character U+0000.")
 	}
 	if f.Team != "" && !f.Team.Valid() {
 		refuse("team", "Give a path like /east/boston/.")

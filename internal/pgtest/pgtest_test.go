@@ -133,7 +133,7 @@ func TestKilledBinaryLeavesNoServer(t *testing.T) {
 // database and a function that kills the process.
 func holdServer(t *testing.T, role string) (database string, kill func()) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledBinaryLeavesNoServer$")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledBinaryLeavesNoServer$")
 	cmd.Env = append(os.Environ(), role+"=1")
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

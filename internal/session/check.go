@@ -55,11 +55,12 @@ func (m *Manager) Authenticate(ctx context.Context, raw string) (access.Actor, e
 	if grant.Generation != u.Generation || !s.usable(u, m.config.Now()) {
 		return access.Actor{}, fmt.Errorf("%w: the session is over", ErrInvalidToken)
 	}
+	role := u.Role
 	if !slices.Contains(grant.Roles, string(user.Administrator)) {
-		u.Role = user.Agent // the role that counts is the lesser of the token's and the database's
+		role = user.Agent
 	}
 	return access.Actor{
-		Kind: access.Person, User: u, Account: member.Account, SessionID: s.ID, SignedInAt: grant.SignedInAt,
+		Kind: access.Person, User: u, Role: role, Account: member.Account, SessionID: s.ID, SignedInAt: grant.SignedInAt,
 		MustChangePassword: s.MustChangePassword || u.Password.MustChange,
 	}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"gorm.io/gorm"
 
@@ -93,6 +94,9 @@ func (clientRow) TableName() string { return "clients" }
 
 // Client finds a service. session.ErrNotFound when there is none.
 func (s *Store) Client(ctx context.Context, id string) (client.Client, error) {
+	if !utf8.ValidString(id) || strings.ContainsRune(id, 0) { // PostgreSQL takes no such text, so there is no such client
+		return client.Client{}, session.ErrNotFound
+	}
 	var row clientRow
 	err := s.query(ctx).Where("id = ?", id).Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {

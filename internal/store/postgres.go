@@ -35,8 +35,15 @@ func postgresDialect(url string) (gorm.Dialector, dialect, error) {
 	config.RuntimeParams["timezone"] = "UTC"
 	config.RuntimeParams["statement_timeout"] = strconv.FormatInt(statementTimeout.Milliseconds(), 10)
 	config.RuntimeParams["lock_timeout"] = strconv.FormatInt(lockTimeout.Milliseconds(), 10)
-	return postgres.New(postgres.Config{Conn: stdlib.OpenDB(*config)}), postgresQuirks{}, nil
+	dialector := &postgres.Dialector{Config: &postgres.Config{Conn: stdlib.OpenDB(*config)}}
+	return postgresDialector{dialector}, postgresQuirks{}, nil
 }
+
+// postgresDialector keeps values out of the text of statements. The logger alone cannot: GORM's Scan lets the dialect
+// explain the statement before the logger is asked (HASH-15, LOG-04).
+type postgresDialector struct{ *postgres.Dialector }
+
+func (postgresDialector) Explain(query string, _ ...any) string { return query }
 
 func (postgresQuirks) name() string      { return postgresName }
 func (postgresQuirks) writing() func()   { return func() {} }

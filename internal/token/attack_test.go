@@ -135,6 +135,9 @@ func TestVerify_checksTheClaims(t *testing.T) {
 		"JWT-13 object aud":                {members{"aud": members{"a": audience}}, "malformed"},
 		"JWT-13 number in aud":             {members{"aud": []any{audience, 1}}, "malformed"},
 		"JWT-13 string roles":              {members{"roles": "admin"}, "malformed"},
+		"JWT-13 client with sid":           {members{"sub": "app", "gen": absent{}, "auth_time": absent{}}, "a client with a session"},
+		"JWT-13 client with gen":           {members{"sub": "app", "sid": absent{}, "auth_time": absent{}}, "a client with a session"},
+		"JWT-13 client with auth_time":     {members{"sub": "app", "sid": absent{}, "gen": absent{}}, "a client with a session"},
 		"JWT-18 a second over the maximum": {members{"exp": at(lifetime + time.Second)}, "made for too long a time"},
 	} {
 		t.Run(name, func(t *testing.T) {

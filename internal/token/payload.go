@@ -38,7 +38,7 @@ func newPayload(config Config, claims Claims) payload {
 		IssuedAt: seconds(claims.IssuedAt), ExpiresAt: seconds(claims.ExpiresAt), AuthTime: seconds(claims.AuthTime),
 		SessionID: claims.SessionID, AccountID: claims.AccountID, Roles: claims.Roles, Scope: claims.Scope,
 	}
-	if !claims.ofClient() {
+	if !p.ofClient() || claims.Generation != 0 {
 		p.Generation = &claims.Generation
 	}
 	return p
@@ -60,7 +60,7 @@ func (p payload) claims() Claims {
 	return c
 }
 
-// complete refuses a payload that lacks a claim the service relies on (RFC 9068 sections 2.2 and 4).
+// complete refuses a payload that lacks a claim the service relies on, or mixes those of a user and a client (RFC 9068 sections 2.2 and 4).
 func (p payload) complete() error {
 	required := []struct {
 		name string
@@ -74,16 +74,23 @@ func (p payload) complete() error {
 		{"iat", p.IssuedAt != nil},
 		{"exp", p.ExpiresAt != nil},
 		{"account_id", p.AccountID != ""},
-		{"sid", p.SessionID != "" || p.Subject == p.ClientID},
-		{"gen", p.Generation != nil || p.Subject == p.ClientID},
+		{"sid", p.SessionID != "" || p.ofClient()},
+		{"gen", p.Generation != nil || p.ofClient()},
 	}
 	for _, claim := range required {
 		if !claim.has {
 			return refusal("no " + claim.name)
 		}
 	}
+	if p.ofClient() && (p.SessionID != "" || p.AuthTime != nil || p.Generation != nil) {
+		// Or a user whose id is also a client's would pass for that client (RFC 9068 section 5).
+		return refusal("a client with a session")
+	}
 	return nil
 }
+
+// ofClient tells whether a client acts for itself, which has neither session nor generation (RFC 9068 section 2.2).
+func (p payload) ofClient() bool { return p.Subject == p.ClientID }
 
 // lifetime is how long the token was made for; the payload must be complete.
 func (p payload) lifetime() time.Duration { return instant(*p.ExpiresAt).Sub(instant(*p.IssuedAt)) }

@@ -5,6 +5,7 @@
 package token
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ const (
 	algorithm = "EdDSA"
 	// mediaType is the header "typ" that tells an access token from every other kind of JWT (RFC 9068 section 2.1).
 	mediaType = "at+jwt"
+	// defaultLifetime is the upper end of what is recommended for access tokens that are checked without asking their issuer.
+	defaultLifetime = 15 * time.Minute
 	// defaultLeeway allows for clocks that differ between replicas.
 	defaultLeeway = 30 * time.Second
 	// maxLeeway is the most allowed: "no more than a few minutes" (RFC 7519 section 4.1.4), here one.
@@ -58,14 +61,12 @@ type Claims struct {
 	IssuedAt, ExpiresAt time.Time
 }
 
-// ofClient tells whether a client acts for itself, which has neither session nor generation (RFC 9068 section 2.2).
-func (c Claims) ofClient() bool { return c.Subject == c.ClientID }
-
 // Config is what an Issuer needs.
 type Config struct {
 	// Issuer is the exact "iss" of the tokens; Audience the "aud" that stands for this service. Neither may be empty.
 	Issuer, Audience string
-	// Lifetime is how long a token is good, and the longest that is accepted; at least a second.
+	// Lifetime is how long a token is good, and the longest that is accepted: 0 stands for 15 minutes, less than a second is
+	// refused.
 	Lifetime time.Duration
 	// Leeway is allowed on every time of a token: 0 stands for 30 seconds, more than 60 is refused.
 	Leeway time.Duration
@@ -106,11 +107,10 @@ type Issuer struct {
 // New returns an Issuer without keys: call SetKeys next. It refuses an empty issuer or audience, a lifetime below a
 // second, a leeway over a minute, and a missing clock or source of ids.
 func New(config Config) (*Issuer, error) {
+	config.Lifetime = cmp.Or(config.Lifetime, defaultLifetime)
+	config.Leeway = cmp.Or(config.Leeway, defaultLeeway)
 	if err := config.check(); err != nil {
 		return nil, err
-	}
-	if config.Leeway == 0 {
-		config.Leeway = defaultLeeway
 	}
 	return &Issuer{
 		config:    config,
@@ -121,7 +121,7 @@ func New(config Config) (*Issuer, error) {
 }
 
 // Mint signs an access token and returns it with the time it expires. It sets TokenID, IssuedAt and ExpiresAt itself,
-// whatever claims holds. ErrClaims when a required claim is missing, ErrNoKey when no key may sign now.
+// whatever claims holds. ErrClaims when a required claim is missing or a client has a session, ErrNoKey when no key may sign now.
 func (i *Issuer) Mint(claims Claims) (secret.Text, time.Time, error) {
 	now := i.config.Now()
 	key, ok := i.signingKey(now)

@@ -22,7 +22,7 @@ func TestNew_refusesUnsafeConfigurations(t *testing.T) {
 		"JWT-03 empty audience":      func(c *token.Config) { c.Audience = "" },
 		"JWT-02 leeway over 60 s":    func(c *token.Config) { c.Leeway = time.Minute + 1 },
 		"JWT-02 negative leeway":     func(c *token.Config) { c.Leeway = -1 },
-		"JWT-18 no lifetime":         func(c *token.Config) { c.Lifetime = 0 },
+		"JWT-18 negative lifetime":   func(c *token.Config) { c.Lifetime = -time.Minute },
 		"JWT-18 less than a second":  func(c *token.Config) { c.Lifetime = time.Second - 1 },
 		"JWT-02 no clock":            func(c *token.Config) { c.Now = nil },
 		"JWT-13 no source of new id": func(c *token.Config) { c.NewID = nil },
@@ -39,6 +39,24 @@ func TestNew_refusesUnsafeConfigurations(t *testing.T) {
 	config.Leeway = time.Minute
 	if _, err := token.New(config); err != nil {
 		t.Fatalf("JWT-02: a leeway of 60 s is allowed: %v", err)
+	}
+}
+
+// JWT-18: a lifetime of 0 stands for 15 minutes.
+func TestNew_defaultLifetime(t *testing.T) {
+	config := goodConfig()
+	config.Lifetime = 0
+	made, err := token.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made.SetKeys([]token.Key{newKey(t, start)})
+	_, expires, err := made.Mint(userClaims())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := start.Add(15 * time.Minute); !expires.Equal(want) {
+		t.Fatalf("expires at %v, want %v", expires, want)
 	}
 }
 
@@ -147,8 +165,10 @@ func TestMint_refusesIncompleteClaims(t *testing.T) {
 		"client_id":  func(c *token.Claims) { c.ClientID = "" },
 		"account_id": func(c *token.Claims) { c.AccountID = "" },
 		"sid":        func(c *token.Claims) { c.SessionID = "" },
+		// An imported user may have any id, so also that of a client.
+		"user with the id of a client": func(c *token.Claims) { c.Subject = c.ClientID },
 	} {
-		t.Run("JWT-13 no "+name, func(t *testing.T) {
+		t.Run("JWT-13 "+name, func(t *testing.T) {
 			claims := userClaims()
 			spoil(&claims)
 			if _, _, err := b.Mint(claims); !errors.Is(err, token.ErrClaims) {
