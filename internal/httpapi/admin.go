@@ -50,10 +50,6 @@ func (s *Server) ListUsers(ctx context.Context, request api.ListUsersRequestObje
 
 // listing reads the parameters of a list, and says everything that is wrong with them.
 func listing(p api.ListUsersParams) (f credential.Filter, after user.ID, limit int, err error) {
-	var wrong []change.FieldError
-	refuse := func(name, detail string) {
-		wrong = append(wrong, change.FieldError{Pointer: "/" + name, Code: "invalid", Detail: detail})
-	}
 	f = credential.Filter{
 		Query: deref(p.Query), Team: user.Team(deref(p.Team)), Status: user.Status(deref(p.Status)), Role: user.Role(deref(p.Role)),
 		MustChange: p.MustChange, Locked: p.Locked,
@@ -62,24 +58,24 @@ func listing(p api.ListUsersParams) (f credential.Filter, after user.ID, limit i
 	if p.Limit != nil {
 		limit = *p.Limit
 	}
-	if limit < 1 || limit > largestPage {
-		refuse("limit", "Use 1 to "+strconv.Itoa(largestPage)+".")
-	}
-	if !utf8.ValidString(f.Query) || strings.ContainsRune(f.Query, 0) { // no database text holds it
-		refuse("query", "Use text in UTF-8 without the character U+0000.")
-	}
-	if f.Team != "" && !f.Team.Valid() {
-		refuse("team", "Give a path like /east/boston/.")
-	}
-	if f.Status != "" && !f.Status.Valid() {
-		refuse("status", "Use active or disabled.")
-	}
-	if f.Role != "" && !f.Role.Valid() {
-		refuse("role", "Use agent or administrator.")
-	}
 	cursor, decodeErr := base64.RawURLEncoding.DecodeString(deref(p.Cursor))
-	if after = user.ID(cursor); decodeErr != nil || (after != "" && !after.Valid()) {
-		refuse("cursor", "Use the next_cursor of the page before.")
+	after = user.ID(cursor)
+	var wrong []change.FieldError
+	for _, rule := range []struct {
+		name   string
+		good   bool
+		detail string
+	}{
+		{"limit", 1 <= limit && limit <= largestPage, "Use 1 to " + strconv.Itoa(largestPage) + "."},
+		{"query", utf8.ValidString(f.Query) && !strings.ContainsRune(f.Query, 0), "Use text in UTF-8 without the character U+0000."}, // no database text holds it
+		{"team", f.Team == "" || f.Team.Valid(), "Give a path like /east/boston/."},
+		{"status", f.Status == "" || f.Status.Valid(), "Use active or disabled."},
+		{"role", f.Role == "" || f.Role.Valid(), "Use agent or administrator."},
+		{"cursor", decodeErr == nil && (after == "" || after.Valid()), "Use the next_cursor of the page before."},
+	} {
+		if !rule.good {
+			wrong = append(wrong, change.FieldError{Pointer: "/" + rule.name, Code: "invalid", Detail: rule.detail})
+		}
 	}
 	if wrong != nil {
 		return f, "", 0, &change.RejectedError{Fields: wrong}
