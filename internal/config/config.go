@@ -270,8 +270,8 @@ func (r *reader) origins(name string) []string {
 	items := r.list(name)
 	for _, item := range items {
 		u, err := url.Parse(item)
-		if err != nil || u.Host == "" || u.Scheme+"://"+u.Host != item || (u.Scheme != "https" && !(u.Scheme == "http" && IsLoopback(u.Hostname()))) {
-			r.problem(name, "must hold https origins like https://app.example.com, neither *, null nor a path; %q is none", item)
+		if err != nil || u.Host == "" || u.Scheme+"://"+u.Host != item || strings.Contains(item, "*") || strings.ToLower(item) != item || (u.Scheme != "https" && !(u.Scheme == "http" && IsLoopback(u.Hostname()))) {
+			r.problem(name, "must hold https origins like https://app.example.com in lower case, neither *, null nor a path; %q is none", item)
 		}
 	}
 	return items

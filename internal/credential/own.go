@@ -168,13 +168,14 @@ func settle(ctx context.Context, reserved *throttle.Attempt, outcome throttle.Ou
 
 // wrongCurrent counts and records the failure, ends the session at the tenth and disables the password at the hundredth.
 func (m *Manager) wrongCurrent(ctx context.Context, o *own) error {
-	now, u := m.config.Now(), o.actor.User
+	u := o.actor.User
 	failures, err := o.reserved.Settle(ctx, throttle.Wrong)
 	if err != nil {
 		return err
 	}
 	event := m.refusalEvent(o.actor, u, o.wanted.Origin, "", refusalCode(ErrWrongCurrentPassword))
 	event.Details.Failures = failures.Password
+	now := event.At // of what follows too: the trail is read in the order of time
 	c := change.Change{At: now, Audit: []audit.Event{event}}
 	if failures.Place >= throttle.SessionLimit {
 		c.End = &change.EndSessions{UserID: u.ID, Only: o.actor.SessionID, Why: "too_many_failures"}

@@ -22,6 +22,7 @@ func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, err
 		for _, step := range []func() error{
 			func() error { return s.holdActor(tx, c) },
 			func() error { return s.updateUser(tx, c, &result) },
+			func() error { return s.holdIdentifiers(tx, c) },
 			func() error { return s.release(tx, c.Release) },
 			func() error { return s.claim(tx, c.Claim, c.At) },
 			func() error { return s.rename(tx, c.Rename) },
@@ -86,6 +87,23 @@ func (s *Store) updateUser(tx *gorm.DB, c change.Change, result *change.Result) 
 		return change.ErrVersion
 	}
 	return change.ErrConflict
+}
+
+// holdIdentifiers takes the identifiers that a change gives up and claims in one order, so that two users who want each
+// other's names do not wait for each other until the database notices.
+func (s *Store) holdIdentifiers(tx *gorm.DB, c change.Change) error {
+	var keys []string
+	for _, r := range c.Release {
+		keys = append(keys, r.Key)
+	}
+	for _, claim := range c.Claim {
+		keys = append(keys, claim.Key)
+	}
+	if len(keys) < 2 {
+		return nil
+	}
+	var held []string
+	return tx.Raw("SELECT key FROM identifiers WHERE key IN ? ORDER BY key"+s.dialect.forUpdate(), keys).Scan(&held).Error
 }
 
 func (s *Store) release(tx *gorm.DB, releases []change.Release) error {

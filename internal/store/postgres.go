@@ -73,15 +73,18 @@ func (postgresQuirks) retryable(err error) bool {
 	return ok && (pg.Code == serializationFailure || pg.Code == deadlockDetected)
 }
 
-// isConnectionError tells a database that is away from one that says no.
+// isConnectionError tells a database that is away from one that says no. One that lets nobody in is away, whatever it says
+// to that.
 func isConnectionError(err error) bool {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return strings.HasPrefix(pg.Code, connectionException) || pg.Code == tooManyConnections || strings.HasPrefix(pg.Code, adminShutdown)
-	}
-	_, connecting := errors.AsType[*pgconn.ConnectError](err)
-	_, network := errors.AsType[net.Error](err)
 	if errors.Is(err, context.Canceled) {
 		return false
 	}
-	return connecting || network || errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err)
+	if _, connecting := errors.AsType[*pgconn.ConnectError](err); connecting {
+		return true
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return strings.HasPrefix(pg.Code, connectionException) || pg.Code == tooManyConnections || strings.HasPrefix(pg.Code, adminShutdown)
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err)
 }
