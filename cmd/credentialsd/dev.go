@@ -74,7 +74,7 @@ func (d devCommand) Run(ctx context.Context, p process) error {
 		return err
 	}
 	demo.URL, demo.OpsURL = "http://"+l.api.Addr().String(), "http://"+l.ops.Addr().String()
-	return serve(ctx, wiring{settings: settings, store: s, log: log, now: p.now}, l, func() error { return d.announce(p, demo) })
+	return serve(ctx, wiring{settings: settings, store: s, log: log, now: p.now, limit: p.limitMemory}, l, func() error { return d.announce(p, demo) })
 }
 
 func (d devCommand) folder() (folder string, cleanUp func(), err error) {

@@ -23,7 +23,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], process{getenv: os.Getenv, stdout: os.Stdout, stderr: os.Stderr, now: time.Now})
+	code := run(ctx, os.Args[1:], process{getenv: os.Getenv, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, limitMemory: limitMemory})
 	stop()
 	os.Exit(code)
 }
@@ -34,6 +34,15 @@ type process struct {
 	stdout io.Writer
 	stderr io.Writer
 	now    func() time.Time
+	// limitMemory tells the collector how much the process should take; nil where it is not one's own.
+	limitMemory func(bytes int64)
+}
+
+// limitMemory steers the collector, unless the operator did so by GOMEMLIMIT.
+func limitMemory(bytes int64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(bytes)
+	}
 }
 
 type commands struct {

@@ -38,7 +38,7 @@ func (serveCommand) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, wiring{settings: settings, store: s, log: log, now: p.now}, listeners, func() error { return nil })
+	return serve(ctx, wiring{settings: settings, store: s, log: log, now: p.now, limit: p.limitMemory}, listeners, func() error { return nil })
 }
 
 func newLogger(to io.Writer, level string) *slog.Logger {

@@ -41,12 +41,17 @@ type app struct {
 // tokenLeeway is the difference of clocks that tokens are forgiven.
 const tokenLeeway = 30 * time.Second
 
+// otherMemory is what the process may take beside the hashing lanes, in bytes. Every hash takes its memory afresh; under a
+// limit the runtime gives freed memory back before it takes more, so that lanes times memory stays the bound.
+const otherMemory = 56 << 20
+
 // wiring is what everything is wired from.
 type wiring struct {
 	settings config.Config
 	store    *store.Store
 	log      *slog.Logger
 	now      func() time.Time
+	limit    func(bytes int64) // of the process's memory; may be nil
 }
 
 func wire(ctx context.Context, w wiring) (*app, error) {
@@ -67,6 +72,9 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 		return nil, err
 	}
 	measures.lanes(hasher)
+	if w.limit != nil {
+		w.limit(int64(hasher.Lanes())*int64(settings.Hashing.MemoryKiB)<<10 + otherMemory)
+	}
 	blocklist, err := password.LoadBlocklist()
 	if err != nil {
 		return nil, err

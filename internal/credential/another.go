@@ -100,6 +100,14 @@ func wrongReason(reason string) []change.FieldError {
 	return wrong
 }
 
+// keptReason is what of a reason can be recorded: nothing of one that is itself refused.
+func keptReason(reason string) string {
+	if wrongReason(reason) != nil {
+		return ""
+	}
+	return reason
+}
+
 // ChangeAnother is what an administrator or a service wants to be changed of a user's credentials.
 type ChangeAnother struct {
 	Username *string
@@ -160,30 +168,27 @@ func shapeAnother(w ChangeAnother) error {
 // rename puts the new username and e-mail into the change. A username that is the user's e-mail address follows it
 // (product.md decision 11): the old address must not go on signing in.
 func (m *Manager) rename(w ChangeAnother, actor access.Actor, before user.User, c *change.Change, event *audit.Event) error {
+	var name, address []change.FieldError
 	if w.Username != nil {
-		if err := m.renameTo(*w.Username, actor, before, c, event); err != nil {
-			return err
-		}
+		name = m.renameTo(*w.Username, actor, before, c, event)
 	}
-	if w.Email == nil || *w.Email == before.Email {
-		return nil
+	if w.Email != nil && *w.Email != before.Email {
+		address = m.readdress(*w.Email, before, c, event)
 	}
-	if err := m.readdress(*w.Email, before, c); err != nil {
-		return err
-	}
-	event.Details.Changed = append(event.Details.Changed, "email")
-	event.Details.OldEmail, event.Details.NewEmail = before.Email, c.User.Email
 	follows := before.Email != "" && identifier.Key(before.Username) == identifier.Key(before.Email)
-	if w.Username == nil && c.User.Email != "" && follows {
-		return m.renameTo(c.User.Email, actor, before, c, event)
+	if w.Username == nil && c.User.Email != before.Email && c.User.Email != "" && follows {
+		name = m.renameTo(c.User.Email, actor, before, c, event)
+	}
+	if wrong := append(name, address...); wrong != nil {
+		return &change.RejectedError{Policy: name != nil, Fields: wrong}
 	}
 	return nil
 }
 
-func (m *Manager) renameTo(wanted string, actor access.Actor, before user.User, c *change.Change, event *audit.Event) error {
+func (m *Manager) renameTo(wanted string, actor access.Actor, before user.User, c *change.Change, event *audit.Event) []change.FieldError {
 	r, wrong := m.parseRenaming(before, wanted, true)
 	if wrong != nil {
-		return &change.RejectedError{Policy: true, Fields: wrong}
+		return wrong
 	}
 	if r.changed {
 		r.apply(c, before, audit.PartyOf(actor), m.config.HoldTime)
@@ -195,7 +200,7 @@ func (m *Manager) renameTo(wanted string, actor access.Actor, before user.User, 
 
 // readdress puts another e-mail address into the change. What an administrator enters counts as confirmed: the
 // administrator vouches for it.
-func (m *Manager) readdress(wanted string, before user.User, c *change.Change) error {
+func (m *Manager) readdress(wanted string, before user.User, c *change.Change, event *audit.Event) []change.FieldError {
 	var address identifier.Email
 	if wanted != "" {
 		var err error
@@ -204,7 +209,7 @@ func (m *Manager) readdress(wanted string, before user.User, c *change.Change) e
 			if wrong, ok := errors.AsType[*identifier.Error](err); ok {
 				detail = wrong.Detail
 			}
-			return &change.RejectedError{Fields: []change.FieldError{{Pointer: "/email", Code: "invalid", Detail: detail}}}
+			return []change.FieldError{{Pointer: "/email", Code: "invalid", Detail: detail}}
 		}
 	}
 	oldKey := ""
@@ -212,6 +217,8 @@ func (m *Manager) readdress(wanted string, before user.User, c *change.Change) e
 		oldKey = old.Key
 	}
 	c.User.Email, c.User.EmailVerified = address.Address, address.Address != ""
+	event.Details.Changed = append(event.Details.Changed, "email")
+	event.Details.OldEmail, event.Details.NewEmail = before.Email, c.User.Email
 	if oldKey == address.Key {
 		return nil
 	}
@@ -255,7 +262,7 @@ func (m *Manager) Reset(ctx context.Context, actor access.Actor, id user.ID, wan
 		return ResetDone{}, m.refuse(ctx, actor, unknown(actor, id), wanted.Origin, "", err)
 	}
 	if err := m.checkReset(member, wanted); err != nil {
-		return ResetDone{}, m.refuse(ctx, actor, member.User, wanted.Origin, "", err)
+		return ResetDone{}, m.refuse(ctx, actor, member.User, wanted.Origin, keptReason(wanted.Reason), err)
 	}
 	return m.reset(ctx, actor, member, wanted)
 }

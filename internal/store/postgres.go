@@ -59,6 +59,8 @@ const (
 	connectionException  = "08"
 	tooManyConnections   = "53300"
 	adminShutdown        = "57P"
+	queryCanceled        = "57014" // by the statement timeout
+	lockNotAvailable     = "55P03" // by the lock timeout
 )
 
 func (postgresQuirks) brokenConstraint(err error) string {
@@ -83,7 +85,8 @@ func isConnectionError(err error) bool {
 		return true
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return strings.HasPrefix(pg.Code, connectionException) || pg.Code == tooManyConnections || strings.HasPrefix(pg.Code, adminShutdown)
+		return strings.HasPrefix(pg.Code, connectionException) || pg.Code == tooManyConnections || strings.HasPrefix(pg.Code, adminShutdown) ||
+			pg.Code == queryCanceled || pg.Code == lockNotAvailable
 	}
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err)
