@@ -210,7 +210,8 @@ func (d devCommand) seedUser(ctx context.Context, s *store.Store, hasher *passwo
 	id := user.ID(uuid.NewSHA1(uuid.NameSpaceURL, []byte("salesexec-demo:"+u.Username)).String()) // the same in every run, whatever the name is by then
 	member, err := s.Member(ctx, id)
 	if err == nil {
-		return d.shown(member.User, secret.Text{}), nil
+		known, err := d.stillGood(ctx, hasher, member.User)
+		return shown(member.User, known), err
 	}
 	if !errors.Is(err, session.ErrNotFound) {
 		return demoUser{}, err
@@ -225,7 +226,7 @@ func (d devCommand) seedUser(ctx context.Context, s *store.Store, hasher *passwo
 	}
 	u.ID, u.CreatedAt = id, now
 	u.Password = user.Password{Hash: hash, SetBy: user.SetByOperator, ChangedAt: &now}
-	return d.shown(u, chosen), createUser(ctx, s, u)
+	return shown(u, chosen), createUser(ctx, s, u)
 }
 
 func (d devCommand) choose() (secret.Text, error) {
@@ -235,15 +236,24 @@ func (d devCommand) choose() (secret.Text, error) {
 	return password.GeneratePassphrase()
 }
 
-// shown describes a demo user; the password is known only when it was just set, or is still the one of --password.
-func (d devCommand) shown(u user.User, chosen secret.Text) demoUser {
-	if chosen.Empty() && u.Version == 1 {
-		chosen = secret.New(d.Password)
-	}
+// shown describes a demo user with the password that was just set, or "".
+func shown(u user.User, chosen secret.Text) demoUser {
 	return demoUser{
 		ID: string(u.ID), Username: u.Username, Password: chosen.Reveal(), Email: u.Email, Role: string(u.Role), Team: string(u.Team),
 		AccountID: u.AccountID, Status: string(u.Status),
 	}
+}
+
+// stillGood returns the password of --password if it is the user's, else an empty one: it was set in an earlier run.
+func (d devCommand) stillGood(ctx context.Context, hasher *password.Hasher, u user.User) (secret.Text, error) {
+	if d.Password == "" || u.Password.Hash == "" {
+		return secret.Text{}, nil
+	}
+	verdict, err := hasher.Verify(ctx, password.Staff, u.Password.Hash, secret.New(d.Password))
+	if err != nil || !verdict.Match {
+		return secret.Text{}, err
+	}
+	return secret.New(d.Password), nil
 }
 
 func (d devCommand) announce(p process, made demo) error {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -33,10 +32,10 @@ func startBuilt(t *testing.T, env ...string) built {
 	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, output)
 	}
-	var log bytes.Buffer
+	log := &output{}
 	command := exec.Command(program, "dev", "--addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0", "--password", demoPassword, "--json", "--data", folder)
 	command.Env = append([]string{"LOG_LEVEL=error"}, env...)
-	command.Stderr = &log
+	command.Stderr = log
 	stdout, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -46,13 +45,13 @@ func startBuilt(t *testing.T, env ...string) built {
 	}
 	t.Cleanup(func() {
 		_ = command.Process.Signal(syscall.SIGTERM) // if it has died, Wait says so
-		if err := command.Wait(); err != nil || log.Len() > 0 {
-			t.Errorf("the program ended with %v\n%s", err, &log)
+		if err := command.Wait(); err != nil || log.String() != "" {
+			t.Errorf("the program ended with %v\n%s", err, log)
 		}
 	})
 	b := built{process: command.Process}
 	if err := json.NewDecoder(stdout).Decode(&b.demo); err != nil {
-		t.Fatalf("the program did not get ready: %v\n%s", err, &log)
+		t.Fatalf("the program did not get ready: %v\n%s", err, log)
 	}
 	return b
 }

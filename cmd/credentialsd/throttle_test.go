@@ -22,7 +22,7 @@ import (
 const behindProxy = "TRUSTED_PROXIES=127.0.0.1/32"
 
 // patient lets nobody give up waiting for a turn on a slow machine, so that counts come out exact.
-const patient = "HASH_QUEUE_TIMEOUT=1m"
+const patient = "HASH_QUEUE_TIMEOUT=30s"
 
 // signInFrom signs in from an address; "" is this machine.
 func (s *service) signInFrom(ip, username, pw string) answer {

@@ -309,7 +309,7 @@ func sendTwoTokens(s *service, first, second string) int {
 		s.t.Fatal(err)
 	}
 	r.Header["Authorization"] = []string{first, second}
-	response, err := s.http.Do(r)
+	response, err := (&http.Client{Timeout: time.Minute}).Do(r)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -324,7 +324,7 @@ func publishedKeys(t *testing.T, url string) map[string]ed25519.PublicKey {
 	if err != nil {
 		t.Fatal(err)
 	}
-	response, err := http.DefaultClient.Do(r)
+	response, err := (&http.Client{Timeout: time.Minute}).Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}

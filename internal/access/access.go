@@ -33,12 +33,12 @@ const (
 
 // Actor is who calls, as read from the database for this very request, never from the token alone.
 type Actor struct {
-	Kind Kind
+	Kind    Kind
+	Account user.Account // a person's, or the one a service is bound to
 
 	// Of a Person.
 	User               user.User // as the database has it: saves start from it
 	Role               user.Role // the lesser of the token's and the database's: the one that counts for the table
-	Account            user.Account
 	SessionID          string
 	SignedInAt         time.Time // auth_time: when the password was last proven
 	MustChangePassword bool      // the session was opened with a temporary password

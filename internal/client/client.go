@@ -62,6 +62,8 @@ func hashOf(text string) string {
 type Store interface {
 	// Client finds a client. session.ErrNotFound when there is none.
 	Client(ctx context.Context, id string) (Client, error)
+	// Account finds an account. session.ErrNotFound when there is none.
+	Account(ctx context.Context, id string) (user.Account, error)
 	// Commit saves a change whole or not at all.
 	Commit(ctx context.Context, c change.Change) (change.Result, error)
 }
@@ -88,7 +90,13 @@ func (r *Registry) ServiceActor(ctx context.Context, clientID string) (access.Ac
 	if c.Disabled {
 		return access.Actor{}, session.ErrNotFound
 	}
-	return c.actor(), nil
+	actor := c.actor()
+	if c.AccountID != "" {
+		if actor.Account, err = r.store.Account(ctx, c.AccountID); err != nil {
+			return access.Actor{}, fmt.Errorf("client: account of %s: %w", c.ID, err)
+		}
+	}
+	return actor, nil
 }
 
 func (c Client) actor() access.Actor {

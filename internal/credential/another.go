@@ -176,8 +176,8 @@ func (m *Manager) rename(w ChangeAnother, actor access.Actor, before user.User, 
 		address = m.readdress(*w.Email, before, c, event)
 	}
 	follows := before.Email != "" && identifier.Key(before.Username) == identifier.Key(before.Email)
-	if w.Username == nil && c.User.Email != before.Email && c.User.Email != "" && follows {
-		name = m.renameTo(c.User.Email, actor, before, c, event)
+	if w.Username == nil && c.User.Email != before.Email && follows {
+		name = m.renameTo(c.User.Email, actor, before, c, event) // "" is refused: the user would have no name
 	}
 	if wrong := append(name, address...); wrong != nil {
 		return &change.RejectedError{Policy: name != nil, Fields: wrong}

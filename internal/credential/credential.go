@@ -111,6 +111,9 @@ type renaming struct {
 
 // parseRenaming returns what is wrong with the wanted username, if anything, as violations of /username.
 func (m *Manager) parseRenaming(u user.User, wanted string, mayTakeAnyEmail bool) (renaming, []change.FieldError) {
+	if wanted == u.Username { // also one that a rule of today would not give
+		return renaming{display: u.Username}, nil
+	}
 	if wanted == "" {
 		return renaming{}, []change.FieldError{change.Required("/username", "Give a username of 2 to 64 letters or digits.")}
 	}
@@ -138,7 +141,8 @@ func emailAsUsername(u user.User, wanted string, any bool) (identifier.Username,
 		return identifier.Username{}, err
 	}
 	own, ownErr := identifier.ParseEmail(u.Email)
-	if !any && (ownErr != nil || !u.EmailVerified || own.Key != address.Key) {
+	owned := ownErr == nil && u.EmailVerified && own.Key == address.Key || address.Key == identifier.Key(u.Username)
+	if !any && !owned {
 		return identifier.Username{}, &identifier.Error{
 			Code: "invalid", Detail: "An e-mail address can be your username only if it is your own confirmed address.",
 		}
@@ -182,6 +186,16 @@ func (m *Manager) refuse(ctx context.Context, actor access.Actor, target user.Us
 		}
 	}
 	return errors.Join(cause, m.recordRefusal(ctx, event))
+}
+
+// RecordDenied puts a change that the actor's role or scope does not allow into the audit trail, under the problem code
+// that the caller gets. id is whom it aimed at, or "" for the actor's own.
+func (m *Manager) RecordDenied(ctx context.Context, actor access.Actor, id user.ID, code string, origin access.Origin) error {
+	target := actor.User
+	if id != "" || actor.Kind != access.Person {
+		target = unknown(actor, id)
+	}
+	return m.recordRefusal(ctx, m.refusalEvent(actor, target, origin, "", code))
 }
 
 func (m *Manager) refusalEvent(actor access.Actor, target user.User, origin access.Origin, reason, code string) audit.Event {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/salesexec/credentials/internal/access"
 	"github.com/salesexec/credentials/internal/throttle"
+	"github.com/salesexec/credentials/internal/user"
 )
 
 var requestIDForm = regexp.MustCompile(`^[A-Za-z0-9._-]{8,128}$`)
@@ -149,6 +151,9 @@ func (s *Server) gate(rule access.Rule) echo.MiddlewareFunc {
 			}
 			c.Set(actorName, actor)
 			if err := rule.Allow(actor); err != nil {
+				return errors.Join(err, s.recordDenied(c, rule, actor, err))
+			}
+			if err := checkQuery(c); err != nil {
 				return err
 			}
 			if subject := subjectOf(actor); rule.Limited && subject != "" {
@@ -160,6 +165,26 @@ func (s *Server) gate(rule access.Rule) echo.MiddlewareFunc {
 			return next(c)
 		}
 	}
+}
+
+// recordDenied puts a refused change into the audit trail; a refused look is in the log alone.
+func (s *Server) recordDenied(c echo.Context, rule access.Rule, actor access.Actor, cause error) error {
+	if actor.Kind == access.Nobody || !rule.Limited {
+		return nil
+	}
+	ctx := c.Request().Context()
+	return s.credentials.RecordDenied(ctx, actor, user.ID(c.Param("id")), answerTo(cause).kind.Code, originOf(ctx))
+}
+
+// checkQuery refuses secrets in the URL, where logs and histories keep them (PW-25, ASVS 14.2.1). They are not read
+// from there anyway; the caller should know.
+func checkQuery(c echo.Context) error {
+	for name := range c.QueryParams() {
+		if slices.Contains([]string{"password", "new_password", "current_password", "refresh_token"}, name) {
+			return &malformedError{detail: "Send " + name + " in the body, never in the URL."}
+		}
+	}
+	return nil
 }
 
 func subjectOf(actor access.Actor) string {

@@ -98,6 +98,7 @@ func codes() []struct {
 		{session.ErrUnsettled, "unavailable"},
 		{change.ErrUnavailable, "unavailable"},
 		{context.DeadlineExceeded, "unavailable"},
+		{context.Canceled, "unavailable"}, // the caller hung up, or only closed its half: nothing was done, and it must hear so
 	}
 }
 
@@ -108,9 +109,6 @@ type answer struct {
 	fields     []change.FieldError
 	retryAfter time.Duration
 }
-
-// statusClientClosed is how a request is logged whose caller hung up; nobody reads the answer.
-const statusClientClosed = 499
 
 // retrySoon is the Retry-After of a 503 whose cause names no time.
 const retrySoon = time.Second
@@ -187,10 +185,6 @@ func (s *Server) errorHandler(err error, c echo.Context) {
 	a := answerTo(err)
 	ctx := c.Request().Context()
 	if a.kind.Code == "internal" {
-		if errors.Is(err, context.Canceled) {
-			c.Response().Status = statusClientClosed
-			return
-		}
 		s.log.ErrorContext(ctx, "a request failed", "request_id", originOf(ctx).RequestID, "route", c.Path(), "error", err.Error())
 	}
 	s.challenge(c, err, a)

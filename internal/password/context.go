@@ -9,8 +9,12 @@ import (
 // service is a context word of everybody.
 const service = "salesexec"
 
-// minContextWord is the length in code points below which a word is too common in real phrases to mean anything.
-const minContextWord = 3
+// Lengths in code points below which a word means nothing: of a part of a name, or one without a letter, and of a whole
+// name. Usernames have two characters at least.
+const (
+	minContextWord = 3
+	minWholeName   = 2
+)
 
 // Context is what an attacker knows about a user: words that a password must not consist of (ASVS 6.1.2, 6.2.11).
 // Unknown ones stay empty.
@@ -21,27 +25,35 @@ type Context struct{ Username, Email, DisplayName, AccountName string }
 func (c Context) explains(folded string) bool {
 	var whole, letters []string
 	for _, word := range c.words() {
-		whole = appendWord(whole, word)
-		letters = appendWord(letters, lettersOf(word))
+		whole = append(whole, word)
+		if reduced := lettersOf(word); utf8.RuneCountInString(reduced) >= minWholeName {
+			letters = append(letters, reduced)
+		}
 	}
 	// As letters alone "a.l.e.x 2026" is "alex"; as a whole a username made of digits is a word at all.
 	return composed(lettersOf(folded), letters) || composed(folded, whole)
 }
 
-// words lists what is known, folded, each with its parts.
+// words lists what is known, folded: each name whole, and its parts.
 func (c Context) words() []string {
 	email := Fold(c.Email)
 	local, _, _ := strings.Cut(email, "@")
-	words := []string{service, email}
-	for _, name := range []string{Fold(c.Username), local, Fold(c.DisplayName), Fold(c.AccountName)} {
-		words = append(words, name)
-		words = append(words, strings.FieldsFunc(name, func(r rune) bool { return !isLetter(r) && !unicode.IsDigit(r) })...)
+	words := []string{service}
+	for _, name := range []string{email, Fold(c.Username), local, Fold(c.DisplayName), Fold(c.AccountName)} {
+		least := minContextWord
+		if lettersOf(name) != "" {
+			least = minWholeName
+		}
+		words = appendWord(words, name, least)
+		for _, part := range strings.FieldsFunc(name, func(r rune) bool { return !isLetter(r) && !unicode.IsDigit(r) }) {
+			words = appendWord(words, part, minContextWord)
+		}
 	}
 	return words
 }
 
-func appendWord(words []string, word string) []string {
-	if utf8.RuneCountInString(word) < minContextWord {
+func appendWord(words []string, word string, least int) []string {
+	if utf8.RuneCountInString(word) < least {
 		return words
 	}
 	return append(words, word)

@@ -41,7 +41,7 @@ func parseRefresh(raw string) (sessionID string, number int64, ok bool) {
 		return "", 0, false
 	}
 	number, err := strconv.ParseInt(parts[1], 10, 64)
-	return parts[0], number, err == nil && number > 0 && parts[1] == strconv.FormatInt(number, 10)
+	return parts[0], number, err == nil && number > 0 && user.ID(parts[0]).Valid() && parts[1] == strconv.FormatInt(number, 10)
 }
 
 // Refresh gives new tokens for the newest refresh token or its predecessor. Any older one ends the session, since two

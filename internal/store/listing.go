@@ -66,7 +66,7 @@ func (s *Store) filter(c *conditions, f credential.Filter) {
 		if *f.Locked {
 			not = ""
 		}
-		c.add(not+"(users.password_disabled_at IS NOT NULL OR EXISTS (SELECT 1 FROM throttles t WHERE t.subject = 'user:' || users.id AND t.blocked_until > ?))", moment(s.now()))
+		c.add(not+"(users.password_disabled_at IS NOT NULL OR EXISTS (SELECT 1 FROM throttles t WHERE t.subject = 'user:' || users.id AND t.key NOT LIKE t.subject || '#%' AND t.blocked_until > ?))", moment(s.now()))
 	}
 }
 

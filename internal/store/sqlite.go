@@ -23,8 +23,8 @@ const (
 )
 
 // sqliteSettings make SQLite behave: write-ahead log; FULL, so that an acknowledged change survives a power failure;
-// transactions that begin as writers, since a reader that becomes one late fails at once; times in UTC.
-const sqliteSettings = "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)" +
+// transactions that begin as writers, since a reader that becomes one late fails at once; LIKE that tells case as PostgreSQL does; times in UTC.
+const sqliteSettings = "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)&_pragma=case_sensitive_like(1)" +
 	"&_txlock=immediate&_time_format=sqlite&_timezone=UTC"
 
 type sqliteQuirks struct{ writer *sync.Mutex }

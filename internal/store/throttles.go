@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -151,6 +152,9 @@ func (s *Store) Standings(ctx context.Context, subjects []string) (map[string]th
 		standing := found[row.Subject]
 		if row.Counter.Key == row.Subject {
 			standing.Failures = row.Counter.state().Confirmed()
+		}
+		if strings.HasPrefix(row.Counter.Key, row.Subject+"#") { // delays a session that is open, not a sign-in
+			continue
 		}
 		if until := row.Counter.BlockedUntil; until != nil && until.After(now) && (standing.BlockedUntil == nil || until.After(*standing.BlockedUntil)) {
 			standing.BlockedUntil = momentOf(until)

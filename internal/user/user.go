@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // ID names a user for ever: opaque, 1 to 64 of A-Za-z0-9_-, never changed and never reused.
@@ -54,7 +55,9 @@ const maxTeamLength = 512
 var teamForm = regexp.MustCompile(`^/(?:[^/\x00-\x1f\x7f]+/)*$`)
 
 // Valid tells whether t is a path that starts and ends with a slash, has no empty step and at most 512 bytes.
-func (t Team) Valid() bool { return len(t) <= maxTeamLength && teamForm.MatchString(string(t)) }
+func (t Team) Valid() bool {
+	return len(t) <= maxTeamLength && utf8.ValidString(string(t)) && teamForm.MatchString(string(t))
+}
 
 // Covers tells whether other lies at or below t.
 func (t Team) Covers(other Team) bool { return t != "" && strings.HasPrefix(string(other), string(t)) }
