@@ -53,6 +53,20 @@ func TestChangeOwn_badPasswordChangesNothing(t *testing.T) {
 	})
 }
 
+// BRR-06, product.md decision 2: a wrong current password is 403, changes nothing, and the token stays good.
+func TestChangeOwn_wrongCurrentPassword(t *testing.T) {
+	onEachDatabase(t, func(t *testing.T, s *service) {
+		token := s.token("alex", demoPassword)
+		refused := s.want(s.change(token, map[string]string{"new_password": "maple orbit lantern quiet", "current_password": "wrong wrong wrong wrong"}),
+			http.StatusForbidden, "wrong_current_password")
+		if refused.text("type") != "urn:salesexec:problem:wrong_current_password" || refused.header.Get("WWW-Authenticate") != "" {
+			t.Errorf("got %s", refused.raw)
+		}
+		s.want(s.call(http.MethodGet, "/users/me", token, nil), http.StatusOK, "")
+		s.want(s.signIn("alex", demoPassword), http.StatusCreated, "")
+	})
+}
+
 // REC-02, REC-05, SES-04: a temporary password can do nothing but choose a new one, and dies with that or after 24 hours.
 func TestReset_temporaryPassword(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, s *service) {

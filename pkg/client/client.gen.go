@@ -482,7 +482,7 @@ type Credentials struct {
 
 // CredentialsChange At least one of `username` and `email` is required.
 type CredentialsChange struct {
-	// Email The new address for notices.
+	// Email The new address for notices; `""` takes the address away.
 	Email *string `json:"email,omitempty"`
 
 	// Reason Why, for the audit trail.
