@@ -107,7 +107,7 @@ const (
 	sealEvery   = 500 * time.Millisecond // events are chained within a second (architecture.md)
 	keysEvery   = time.Minute
 	sweepEvery  = time.Hour
-	forgetAfter = 30 * 24 * time.Hour // failures that old throttle nobody any more
+	forgetAfter = 30 * 24 * time.Hour // a network is known for 30 days (product.md decision 8); failures and sessions that old are asked for by nobody
 )
 
 // startBackground runs the periodic work until the returned function is called; that waits for what is under way, and
@@ -122,8 +122,8 @@ func (a *app) startBackground(ctx context.Context) (stop func()) {
 	}{
 		{"seal audit events", sealEvery, a.seal},
 		{"look after signing keys", keysEvery, a.keys.tend},
-		{"sweep throttles", sweepEvery, func(ctx context.Context) error {
-			_, err := a.store.SweepThrottles(ctx, a.now().Add(-forgetAfter))
+		{"sweep what is over", sweepEvery, func(ctx context.Context) error {
+			_, err := a.store.Sweep(ctx, a.now().Add(-forgetAfter))
 			return err
 		}},
 	} {

@@ -108,6 +108,6 @@ func serviceWorks(t *testing.T, s *store.Store) {
 		t.Errorf("%+v", got)
 	}
 	must(t, s.AddSigningKey(t.Context(), store.SigningKey{ID: "key-1", Private: secret.New("private half"), ActiveFrom: storetest.Now()}, "", storetest.Now()))
-	_, err = s.SweepThrottles(t.Context(), storetest.Now())
+	_, err = s.Sweep(t.Context(), storetest.Now())
 	must(t, err)
 }

@@ -119,21 +119,6 @@ func (s *Store) AllowRate(ctx context.Context, key string, n int, per time.Durat
 	return allowance, nil
 }
 
-// SweepThrottles deletes counters that nothing has touched since then, and rates that are whole again. It returns how many.
-func (s *Store) SweepThrottles(ctx context.Context, untouchedSince time.Time) (int64, error) {
-	var swept int64
-	err := s.transaction(ctx, func(tx *gorm.DB) error {
-		counters := tx.Exec("DELETE FROM throttles WHERE updated_at < ?", moment(untouchedSince))
-		if counters.Error != nil {
-			return counters.Error
-		}
-		rates := tx.Exec("DELETE FROM rates WHERE tat < ?", s.now().UnixMicro())
-		swept = counters.RowsAffected + rates.RowsAffected
-		return rates.Error
-	})
-	return swept, err
-}
-
 // Standings tells what holds off attempts at the passwords of subjects.
 func (s *Store) Standings(ctx context.Context, subjects []string) (map[string]throttle.Standing, error) {
 	var rows []struct {

@@ -66,6 +66,29 @@ func testSessions(t *testing.T, s *store.Store) {
 	wantError(t, err, change.ErrConflict) // a session that was ended stays ended
 }
 
+func testSweep(t *testing.T, s *store.Store) {
+	ctx := context.Background()
+	create(t, s, alex())
+	must(t, s.OpenSession(ctx, opening("session-1")))
+	_, err := s.AllowRate(ctx, "ip:1", 10, time.Minute, Now().Add(-time.Hour)) // whole again by now
+	must(t, err)
+	for _, sweep := range []struct {
+		since time.Time
+		want  int64
+	}{
+		{Now().Add(-time.Hour), 1},    // the rate alone: the session and its network are in use
+		{Now().Add(2 * time.Hour), 2}, // both have not been touched since then
+		{Now().Add(2 * time.Hour), 0},
+	} {
+		swept, err := s.Sweep(ctx, sweep.since)
+		if must(t, err); swept != sweep.want {
+			t.Errorf("%d swept, want %d", swept, sweep.want)
+		}
+	}
+	_, _, err = s.Session(ctx, "session-1")
+	wantError(t, err, session.ErrNotFound)
+}
+
 func testSigningKeys(t *testing.T, s *store.Store) {
 	ctx := context.Background()
 	key := func(i int) store.SigningKey {

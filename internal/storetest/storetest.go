@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		"THR-08 rates are exact under parallel requests":       testRates,
 		"SigningKeys are sealed and one of two new ones wins":  testSigningKeys,
 		"events are chained without a gap by parallel sealers": testSealing,
+		"what is over is swept":                                testSweep,
 		"migrating again does nothing":                         testMigrateAgain,
 		"AZ-16 a change that fails half-way leaves no trace":   testHalfWay,
 		"parallel writers of one user: one wins, none is lost": testParallelWriters,

@@ -1,0 +1,34 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"gorm.io/gorm"
+)
+
+// Sweep deletes what nothing asks for any more: counters of failures and known networks that have not been touched since
+// then, sessions that ran out before then, and rates that are whole again. It returns how many rows went.
+func (s *Store) Sweep(ctx context.Context, untouchedSince time.Time) (int64, error) {
+	var swept int64
+	err := s.transaction(ctx, func(tx *gorm.DB) error {
+		swept = 0
+		for _, step := range []struct {
+			statement string
+			value     any
+		}{
+			{"DELETE FROM throttles WHERE updated_at < ?", moment(untouchedSince)},
+			{"DELETE FROM known_networks WHERE last_sign_in_at < ?", moment(untouchedSince)},
+			{"DELETE FROM sessions WHERE expires_at < ?", moment(untouchedSince)},
+			{"DELETE FROM rates WHERE tat < ?", s.now().UnixMicro()},
+		} {
+			deleted := tx.Exec(step.statement, step.value)
+			if deleted.Error != nil {
+				return deleted.Error
+			}
+			swept += deleted.RowsAffected
+		}
+		return nil
+	})
+	return swept, err
+}
