@@ -26,6 +26,10 @@ const (
 	CredentialsChanged  Action = "credentials.changed"        // username, e-mail or password were changed, by the user or by somebody who manages it
 	ChangeRefused       Action = "credentials.change_refused" // a change or a reset was not made; the code and the violations say why
 	PasswordReset       Action = "password.reset"             // an administrator or a service replaced a user's password by a temporary one
+	ResetLinkSent       Action = "password.reset_link_sent"   // a one-time link to choose a new password was mailed to the user
+	ResetLinkUsed       Action = "password.reset_link_used"   // the user chose a new password by the mailed link
+	CredentialsReverted Action = "credentials.reverted"       // "this wasn't me": username and e-mail are as before, the password is disabled
+	NoticeGivenUp       Action = "notice.given_up"            // a mail to the user could not be delivered in time
 	PasswordDisabled    Action = "password.disabled"          // too many consecutive failures: the password opens nothing until it is reset
 	PasswordRehashed    Action = "password.rehashed"          // a sign-in replaced an outdated hash by a stronger one of the same password
 	UserCreated         Action = "user.created"               // the operator made a user
@@ -57,16 +61,18 @@ type Party struct {
 type Details struct {
 	Code           string   `json:"code,omitempty"`       // why it was refused: a problem code, or a finer reason
 	Violations     []string `json:"violations,omitempty"` // policy codes
-	Changed        []string `json:"changed,omitempty"`    // of username, email, password
+	Changed        []string `json:"changed,omitempty"`    // of username, email, pending_email, password
 	OldUsername    string   `json:"old_username,omitempty"`
 	NewUsername    string   `json:"new_username,omitempty"`
 	OldEmail       string   `json:"old_email,omitempty"`
 	NewEmail       string   `json:"new_email,omitempty"`
+	PendingEmail   string   `json:"pending_email,omitempty"` // asked for, not confirmed
 	WantedUsername string   `json:"wanted_username,omitempty"`
 	Method         string   `json:"method,omitempty"` // of a reset: temporary, set, link
 	SessionsEnded  int      `json:"sessions_ended,omitempty"`
 	Failures       int      `json:"failures,omitempty"` // consecutive failures up to now
 	Scheme         string   `json:"scheme,omitempty"`   // hash scheme that was replaced
+	Notice         string   `json:"notice,omitempty"`   // kind of a mail
 	Typed          string   `json:"typed,omitempty"`    // short fingerprint of a name nobody has: it may be a mistyped password
 }
 

@@ -1,7 +1,7 @@
 // Package change describes what one save writes: a value that a use case fills in and the store applies whole or not
 // at all.
 //
-// It is a leaf over the words of access, audit and user, so that the packages that change things need not know each other.
+// It is a leaf over the words of access, audit, outbox and user, so that the packages that change things need not know each other.
 package change
 
 import (
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/salesexec/credentials/internal/audit"
+	"github.com/salesexec/credentials/internal/outbox"
 	"github.com/salesexec/credentials/internal/user"
 )
 
@@ -18,6 +19,7 @@ var (
 	ErrConflict        = errors.New("change: a concurrent change won")
 	ErrVersion         = errors.New("change: the credentials are no longer of a version the caller asked for")
 	ErrIdentifierTaken = errors.New("change: the identifier is in use or held")
+	ErrLinkInvalid     = errors.New("change: the link is unknown, used, expired or void")
 	ErrUnavailable     = errors.New("change: the database is away")
 )
 
@@ -62,7 +64,7 @@ type EndSessions struct {
 	UserID user.ID
 	Except string // session id that stays
 	Only   string // session id that alone ends
-	Why    string // sign_out, password_changed, password_reset, refresh_reused, too_many_failures, disabled
+	Why    string // sign_out, password_changed, password_reset, refresh_reused, too_many_failures, disabled, reverted
 }
 
 // Renew brings the one session that stays up to date: it belongs to the new generation, and only refresh tokens made
@@ -73,6 +75,49 @@ type Renew struct {
 	RefreshSalt  string
 	RefreshCount int64
 	ExpiresAt    time.Time
+}
+
+// Purpose is what a mailed link is good for: a token of one purpose is nothing to another (REC-07, ASVS 6.6.2).
+type Purpose string
+
+// The purposes.
+const (
+	ResetPassword Purpose = "reset_password" // choose a new password
+	ConfirmEmail  Purpose = "confirm_email"  // the pending address takes effect
+	Revert        Purpose = "revert"         // "this wasn't me"
+)
+
+// Token is what is kept of a mailed link's token: its digest, whom and what it is for, and what it needs to know.
+type Token struct {
+	Digest    string // secret.Text.Digest of the token: the database opens nothing (REC-04)
+	UserID    user.ID
+	AccountID string
+	Purpose   Purpose
+	IssuedAt  time.Time
+	ExpiresAt time.Time
+	Facts     TokenFacts
+}
+
+// TokenFacts are what a link was made for, as it was when it was made.
+type TokenFacts struct {
+	Email         string `json:"email,omitempty"`          // ConfirmEmail: the new address. Revert: the one to restore
+	EmailVerified bool   `json:"email_verified,omitempty"` // Revert
+	Username      string `json:"username,omitempty"`       // Revert: the one to restore
+}
+
+// Void makes links of a user good for nothing.
+type Void struct {
+	UserID   user.ID
+	Purposes []Purpose
+	Since    time.Time // only those issued then or later; zero: all
+}
+
+// Redeem uses a link up: the change is saved only if the token is there, unexpired, of the user and for the purpose, and of
+// any number of attempts at once one alone finds it (peers bug 2).
+type Redeem struct {
+	Digest  string
+	UserID  user.ID
+	Purpose Purpose
 }
 
 // Change is one save. The zero value of each part means that there is nothing of it to write.
@@ -88,7 +133,17 @@ type Change struct {
 	End     *EndSessions
 	Renew   *Renew
 	Forgive []string // throttle keys whose failures are over
+	Redeem  *Redeem  // the link that allows the change
+	Void    []Void   // before Tokens are added
+	Tokens  []Token
+	Outbox  []outbox.Message
+	GiveUp  *outbox.Claimed // a message that is not tried again
 	Audit   []audit.Event
+}
+
+// Voided adds that links of the user are good for nothing after the change; those it adds itself are not meant.
+func (c *Change) Voided(id user.ID, purposes ...Purpose) {
+	c.Void = append(c.Void, Void{UserID: id, Purposes: purposes})
 }
 
 // Result is what a save found out.

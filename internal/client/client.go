@@ -6,11 +6,7 @@ package client
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -42,20 +38,10 @@ type Client struct {
 	CreatedAt  time.Time
 }
 
-// secretBytes is the length of a client secret before encoding: 256 bits.
-const secretBytes = 32
-
 // NewSecret makes a client secret and the hash that is kept of it.
 func NewSecret() (secret.Text, string) {
-	raw := make([]byte, secretBytes)
-	_, _ = rand.Read(raw) // crypto/rand.Read never fails (Go 1.24)
-	text := base64.RawURLEncoding.EncodeToString(raw)
-	return secret.New(text), hashOf(text)
-}
-
-func hashOf(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return hex.EncodeToString(sum[:])
+	made := secret.NewToken()
+	return made, made.Digest()
 }
 
 // Store is what clients need of the database.
@@ -120,7 +106,7 @@ func (r *Registry) IssueToken(ctx context.Context, id string, proof secret.Text,
 	if err != nil && !errors.Is(err, session.ErrNotFound) {
 		return Token{}, fmt.Errorf("client: issue a token: %w", err)
 	}
-	good := subtle.ConstantTimeCompare([]byte(hashOf(proof.Reveal())), []byte(c.SecretHash)) == 1
+	good := subtle.ConstantTimeCompare([]byte(proof.Digest()), []byte(c.SecretHash)) == 1
 	if !good || c.Disabled {
 		return Token{}, errors.Join(ErrInvalidClient, r.record(ctx, c, audit.ServiceTokenRefused, audit.Refused, "invalid_client", origin))
 	}

@@ -14,13 +14,15 @@ import (
 )
 
 // Commit saves a change whole or not at all. change.ErrConflict when a guard does not hold, change.ErrVersion when the
-// credentials are not of a version the caller asked for, change.ErrIdentifierTaken when a claim cannot be had.
+// credentials are not of a version the caller asked for, change.ErrIdentifierTaken when a claim cannot be had,
+// change.ErrLinkInvalid when the link to be used up is not there.
 func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, error) {
 	var result change.Result
 	err := s.transaction(ctx, func(tx *gorm.DB) error {
 		result = change.Result{}
 		for _, step := range []func() error{
 			func() error { return s.holdActor(tx, c) },
+			func() error { return redeem(tx, c) },
 			func() error { return s.updateUser(tx, c, &result) },
 			func() error { return s.holdIdentifiers(tx, c) },
 			func() error { return s.release(tx, c.Release) },
@@ -29,6 +31,10 @@ func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, err
 			func() error { return s.renew(tx, c.Renew) },
 			func() error { return s.endSessions(tx, c, &result) },
 			func() error { return forgive(tx, c.Forgive) },
+			func() error { return void(tx, c.Void) },
+			func() error { return addTokens(tx, c.Tokens) },
+			func() error { return s.enqueue(tx, c.Outbox) },
+			func() error { return giveUp(tx, c.GiveUp) },
 			func() error { return s.record(tx, withCounts(c.Audit, result)) },
 		} {
 			if err := step(); err != nil {
@@ -73,7 +79,8 @@ func (s *Store) updateUser(tx *gorm.DB, c change.Change, result *change.Result) 
 	if c.Target.Versions != nil {
 		update = update.Where("version IN ?", c.Target.Versions)
 	}
-	update = update.Select("team", "role", "also_manages", "display_name", "status", "username", "email", "email_verified", "search",
+	update = update.Select("team", "role", "also_manages", "display_name", "status", "username", "email", "email_verified",
+		"pending_email", "pending_email_key", "pending_email_until", "search",
 		"password_hash", "password_set_by", "password_changed_at", "must_change", "temporary_until", "password_disabled_at",
 		"generation", "version", "revision").Updates(row)
 	if update.Error != nil {
@@ -225,7 +232,8 @@ func forgive(tx *gorm.DB, subjects []string) error {
 func withCounts(events []audit.Event, result change.Result) []audit.Event {
 	counted := slices.Clone(events)
 	for i := range counted {
-		if counted[i].Action == audit.PasswordReset || counted[i].Action == audit.CredentialsChanged {
+		switch counted[i].Action { //nolint:exhaustive // those that may end sessions
+		case audit.PasswordReset, audit.CredentialsChanged, audit.CredentialsReverted, audit.ResetLinkSent, audit.ResetLinkUsed:
 			counted[i].Details.SessionsEnded = result.SessionsEnded
 		}
 	}

@@ -45,11 +45,12 @@ type postgresDialector struct{ *postgres.Dialector }
 
 func (postgresDialector) Explain(query string, _ ...any) string { return query }
 
-func (postgresQuirks) name() string      { return postgresName }
-func (postgresQuirks) writing() func()   { return func() {} }
-func (postgresQuirks) forUpdate() string { return " FOR UPDATE" }
-func (postgresQuirks) forShare() string  { return " FOR SHARE" }
-func (postgresQuirks) timeType() string  { return "timestamptz" }
+func (postgresQuirks) name() string       { return postgresName }
+func (postgresQuirks) writing() func()    { return func() {} }
+func (postgresQuirks) forUpdate() string  { return " FOR UPDATE" }
+func (postgresQuirks) skipLocked() string { return " FOR UPDATE SKIP LOCKED" }
+func (postgresQuirks) forShare() string   { return " FOR SHARE" }
+func (postgresQuirks) timeType() string   { return "timestamptz" }
 
 // SQLSTATEs (PostgreSQL documentation, appendix A).
 const (

@@ -46,9 +46,10 @@ func (q sqliteQuirks) writing() func() {
 }
 
 // BEGIN IMMEDIATE holds off every other writer, so rows need no locks.
-func (sqliteQuirks) forUpdate() string { return "" }
-func (sqliteQuirks) forShare() string  { return "" }
-func (sqliteQuirks) timeType() string  { return "text" }
+func (sqliteQuirks) forUpdate() string  { return "" }
+func (sqliteQuirks) skipLocked() string { return "" }
+func (sqliteQuirks) forShare() string   { return "" }
+func (sqliteQuirks) timeType() string   { return "text" }
 
 func (sqliteQuirks) brokenConstraint(err error) string {
 	if e, ok := errors.AsType[*sqlite.Error](err); ok && isUniqueCode(e.Code()) {

@@ -25,6 +25,7 @@ type Store struct {
 	db      *gorm.DB
 	dialect dialect
 	sealer  *secret.Sealer
+	log     *slog.Logger
 	now     func() time.Time
 }
 
@@ -33,8 +34,10 @@ type dialect interface {
 	name() string
 	// writing holds off other writers of this process where the database cannot queue them itself.
 	writing() (done func())
-	// forUpdate and forShare are what a SELECT ends with to hold its rows until the transaction ends.
+	// forUpdate and forShare are what a SELECT ends with to hold its rows until the transaction ends; skipLocked passes by
+	// those that another transaction holds.
 	forUpdate() string
+	skipLocked() string
 	forShare() string
 	// timeType is the column type of a time.
 	timeType() string
@@ -68,7 +71,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: open: %w", err)
 	}
-	s := &Store{db: db, dialect: dialect, sealer: config.Sealer, now: config.Now}
+	s := &Store{db: db, dialect: dialect, sealer: config.Sealer, log: config.Log, now: config.Now}
 	if err := s.limitPool(config); err != nil {
 		return nil, err
 	}

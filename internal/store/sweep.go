@@ -7,8 +7,8 @@ import (
 	"gorm.io/gorm"
 )
 
-// Sweep deletes what nothing asks for any more: counters of failures and known networks that have not been touched since
-// then, sessions that ran out before then, and rates that are whole again. It returns how many rows went.
+// Sweep deletes what nothing asks for any more: counters of failures, known networks and devices that have not been touched
+// since then, sessions that ran out before then, expired links, and rates that are whole again. It returns how many rows went.
 func (s *Store) Sweep(ctx context.Context, untouchedSince time.Time) (int64, error) {
 	var swept int64
 	err := s.transaction(ctx, func(tx *gorm.DB) error {
@@ -19,6 +19,8 @@ func (s *Store) Sweep(ctx context.Context, untouchedSince time.Time) (int64, err
 		}{
 			{"DELETE FROM throttles WHERE updated_at < ?", moment(untouchedSince)},
 			{"DELETE FROM known_networks WHERE last_sign_in_at < ?", moment(untouchedSince)},
+			{"DELETE FROM known_devices WHERE last_sign_in_at < ?", moment(untouchedSince)},
+			{"DELETE FROM one_time_tokens WHERE expires_at < ?", moment(s.now())},
 			{"DELETE FROM sessions WHERE expires_at < ?", moment(untouchedSince)},
 			{"DELETE FROM rates WHERE tat < ?", s.now().UnixMicro()},
 		} {

@@ -43,6 +43,9 @@ type userRow struct {
 	Username           string
 	Email              string
 	EmailVerified      bool
+	PendingEmail       string
+	PendingEmailKey    string
+	PendingEmailUntil  *time.Time
 	Search             string
 	PasswordHash       string
 	PasswordSetBy      string
@@ -68,9 +71,14 @@ func rowOf(u user.User) (userRow, error) {
 	if err != nil {
 		return userRow{}, fmt.Errorf("store: teams of %s: %w", u.ID, err)
 	}
+	pendingKey := ""
+	if u.Pending.Address != "" {
+		pendingKey = identifier.Key(u.Pending.Address)
+	}
 	return userRow{
 		ID: string(u.ID), AccountID: u.AccountID, Team: string(u.Team), Role: string(u.Role), AlsoManages: string(also),
 		DisplayName: u.DisplayName, Status: string(u.Status), Username: u.Username, Email: u.Email, EmailVerified: u.EmailVerified,
+		PendingEmail: u.Pending.Address, PendingEmailKey: pendingKey, PendingEmailUntil: momentOf(u.Pending.Until),
 		Search:       searchText(u.Username + "\n" + u.Email + "\n" + u.DisplayName),
 		PasswordHash: u.Password.Hash, PasswordSetBy: string(u.Password.SetBy), PasswordChangedAt: momentOf(u.Password.ChangedAt),
 		MustChange: u.Password.MustChange, TemporaryUntil: momentOf(u.Password.TemporaryUntil),
@@ -84,6 +92,7 @@ func (r userRow) user() (user.User, error) {
 	u := user.User{
 		ID: user.ID(r.ID), AccountID: r.AccountID, Team: user.Team(r.Team), Role: user.Role(r.Role), DisplayName: r.DisplayName,
 		Status: user.Status(r.Status), Username: r.Username, Email: r.Email, EmailVerified: r.EmailVerified,
+		Pending: user.PendingEmail{Address: r.PendingEmail, Until: momentOf(r.PendingEmailUntil)},
 		Password: user.Password{
 			Hash: r.PasswordHash, SetBy: user.SetBy(r.PasswordSetBy), ChangedAt: momentOf(r.PasswordChangedAt),
 			MustChange: r.MustChange, TemporaryUntil: momentOf(r.TemporaryUntil), DisabledAt: momentOf(r.PasswordDisabledAt),
@@ -126,7 +135,7 @@ func columns(table, prefix string, names ...string) string {
 // memberColumns are the columns of a memberRow; sessionColumns, of a sessionRow.
 func memberColumns() string {
 	return columns("users", "u_", "id", "account_id", "team", "role", "also_manages", "display_name", "status", "username", "email",
-		"email_verified", "password_hash", "password_set_by", "password_changed_at", "must_change", "temporary_until",
+		"email_verified", "pending_email", "pending_email_until", "password_hash", "password_set_by", "password_changed_at", "must_change", "temporary_until",
 		"password_disabled_at", "generation", "version", "revision", "last_sign_in_at", "created_at") + ", " +
 		columns("accounts", "a_", "id", "name", "min_password_length")
 }

@@ -94,6 +94,20 @@ func (p Password) TemporaryExpired(now time.Time) bool {
 	return p.TemporaryUntil != nil && !now.Before(*p.TemporaryUntil)
 }
 
+// PendingEmail is an address that a user asked for and has not confirmed yet. It reserves nothing.
+type PendingEmail struct {
+	Address string // empty when there is none
+	Until   *time.Time
+}
+
+// At returns the address that can still be confirmed at now, or "".
+func (p PendingEmail) At(now time.Time) string {
+	if p.Until == nil || !now.Before(*p.Until) {
+		return ""
+	}
+	return p.Address
+}
+
 // User is a person who signs in.
 type User struct {
 	ID            ID
@@ -106,6 +120,7 @@ type User struct {
 	Username      string
 	Email         string // empty when there is none
 	EmailVerified bool
+	Pending       PendingEmail
 	Password      Password
 	Generation    int64 // grows whenever every older token must die
 	Version       int64 // grows by one with every change of the credentials: the ETag
