@@ -169,7 +169,8 @@ func testHostileHashes(t *testing.T, p people) {
 	for _, hash := range []string{
 		"$argon2id$v=19$m=12288,t=0,p=1$" + salt + "$" + tag, "$argon2id$v=19$m=12288,t=3,p=0$" + salt + "$" + tag,
 		"$argon2id$v=19$m=4294967295,t=3,p=1$" + salt + "$" + tag, "$argon2id$v=19$m=12288,t=3,p=1$====$" + tag,
-		"$argon2i$v=19$m=12288,t=3,p=1$" + salt + "$" + tag, "$2a$31$" + strings.Repeat("a", 53), "$2a$04$" + strings.Repeat("a", 53),
+		"$argon2d$v=19$m=12288,t=3,p=1$" + salt + "$" + tag, "$2a$31$" + strings.Repeat("a", 53), "$2a$04$" + strings.Repeat("a", 53),
+		"$pbkdf2-sha256$i=3000001$" + salt + "$" + tag, "AQAAAAH/////AAAAEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
 		"plain text", "{SHA}fEqNCco3Yq9h5ZUglD3CZJT4lBs=", "",
 	} {
 		p.storeHash(u.id, hash)

@@ -26,10 +26,8 @@ func parseBcrypt(stored string) (bcryptHash, error) {
 	return bcryptHash(stored), nil
 }
 
-// matches tries the NFC form, and the form as typed when it differs: whoever made the hash may not have normalised.
 func (h bcryptHash) matches(_ derive, password secret.Text) bool {
-	normal := Normalize(password)
-	return h.matchesExactly(normal.Reveal()) || (!normal.Equal(password) && h.matchesExactly(password.Reveal()))
+	return inEitherForm(password, h.matchesExactly)
 }
 
 // matchesExactly refuses input that bcrypt would cut off, at 72 bytes or, in other implementations, at a NUL, because
@@ -43,3 +41,5 @@ func (h bcryptHash) matchesExactly(password string) bool {
 }
 
 func (bcryptHash) outdated(Params) bool { return true }
+
+func (bcryptHash) scheme() string { return "bcrypt" }

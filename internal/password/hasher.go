@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/salesexec/credentials/internal/secret"
@@ -93,7 +92,7 @@ func NewHasher(config HasherConfig) (*Hasher, error) {
 		lanes:   newLanes(config.Lanes, config.Queue, config.QueueTimeout),
 		observe: config.Observe,
 		random:  rand.Reader,
-		kdf:     argon2id,
+		kdf:     argon2Tag,
 	}, nil
 }
 
@@ -104,12 +103,12 @@ func (h *Hasher) Hash(ctx context.Context, class Class, password secret.Text) (s
 	if !fits {
 		return "", ErrTooLong
 	}
-	hash := phc{params: h.params, salt: make([]byte, saltSize)}
+	hash := phc{variant: argon2id, params: h.params, salt: make([]byte, saltSize)}
 	if _, err := io.ReadFull(h.random, hash.salt); err != nil {
 		return "", fmt.Errorf("read salt: %w", err)
 	}
 	input := []byte(Normalize(password).Reveal())
-	_, err := h.compute(ctx, class, "hash", func() { hash.tag = h.derive(input, hash.salt, hash.params, tagSize) })
+	_, err := h.compute(ctx, class, "hash", func() { hash.tag = h.derive(hash.variant, input, hash.salt, hash.params, tagSize) })
 	if err != nil {
 		return "", err
 	}
@@ -194,11 +193,11 @@ func (h *Hasher) overloaded(err error) error {
 }
 
 // derive computes a tag, and takes note of its memory and of what a current one costs.
-func (h *Hasher) derive(password, salt []byte, params Params, size int) []byte {
+func (h *Hasher) derive(kind variant, password, salt []byte, params Params, size int) []byte {
 	started := time.Now()
-	tag := h.kdf(password, salt, params, size)
+	tag := h.kdf(kind, password, salt, params, size)
 	h.garbage.add(params.MemoryKiB)
-	if params == h.params {
+	if kind == argon2id && params == h.params {
 		h.pace.record(time.Since(started))
 	}
 	return tag
@@ -206,20 +205,7 @@ func (h *Hasher) derive(password, salt []byte, params Params, size int) []byte {
 
 // spend computes what the verification of a current hash computes.
 func (h *Hasher) spend(password secret.Text) {
-	phc{params: h.params, salt: make([]byte, saltSize), tag: make([]byte, tagSize)}.matches(h.derive, password)
-}
-
-// storedHash is a hash in any of the schemes that can be verified.
-type storedHash interface {
-	matches(compute derive, password secret.Text) bool
-	outdated(today Params) bool
-}
-
-func parseStored(text string) (storedHash, error) {
-	if strings.HasPrefix(text, "$2") {
-		return parseBcrypt(text)
-	}
-	return parsePHC(text)
+	phc{argon2id, h.params, make([]byte, saltSize), make([]byte, tagSize)}.matches(h.derive, password)
 }
 
 // limited replaces a password that is too long to be anybody's by nothing, and tells whether it was not.

@@ -247,7 +247,8 @@ func TestHasher_Verify_unusableHash(t *testing.T) {
 		return make([]byte, size)
 	})
 	rows := []string{"", "canary", "$2b$31$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234", "$argon2id$v=19$m=4294967295,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$canary",
-		"$argon2id$v=19$m=12288,t=0,p=0$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}
+		"$argon2id$v=19$m=12288,t=0,p=0$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+		"$pbkdf2-sha512$i=999999999$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA", "AQAAAAH/////AAAAEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}
 	for i, stored := range rows {
 		verdict, err := hasher.Verify(context.Background(), password.People, stored, secret.New("canary"))
 		if verdict != (password.Verdict{}) || !errors.Is(err, password.ErrUnusableHash) {
@@ -515,7 +516,8 @@ func TestHasher_answersAlike(t *testing.T) {
 		stored string
 		cold   time.Duration // of the first verification ever, which cannot be shorter than the usual
 	}{
-		"weaker": {weaker, usual + cheap}, "bcrypt": {legacy, usual}, "damaged": {"damaged", usual}, "none": {"", usual},
+		"weaker": {weaker, usual + cheap}, "argon2i": {strings.Replace(weaker, "argon2id", "argon2i", 1), usual + cheap},
+		"bcrypt": {legacy, usual}, "PBKDF2": {"$pbkdf2-sha256$i=1000$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA", usual}, "damaged": {"damaged", usual}, "none": {"", usual},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

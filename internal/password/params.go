@@ -28,7 +28,7 @@ func floors() []Params { return []Params{{47104, 1, 1}, {19456, 2, 1}, {12288, 3
 // Validate returns an error when p is weaker than every approved set or costs more than 1 GiB, 16 passes or 16 threads.
 func (p Params) Validate() error {
 	if err := p.bounded(); err != nil {
-		return err
+		return fmt.Errorf("password: %w", err)
 	}
 	for _, floor := range floors() {
 		if !p.below(floor) {
@@ -48,11 +48,11 @@ func (p Params) below(other Params) bool {
 func (p Params) bounded() error {
 	switch {
 	case p.Time < 1 || p.Time > maxTime:
-		return errors.New("password: argon2id passes are not from 1 to 16")
+		return errors.New("argon2 passes are not from 1 to 16")
 	case p.Threads < 1 || p.Threads > maxThreads:
-		return errors.New("password: argon2id threads are not from 1 to 16")
+		return errors.New("argon2 threads are not from 1 to 16")
 	case p.MemoryKiB < 8*uint32(p.Threads) || p.MemoryKiB > maxMemoryKiB:
-		return errors.New("password: argon2id memory is not from 8 KiB a thread to 1 GiB")
+		return errors.New("argon2 memory is not from 8 KiB a thread to 1 GiB")
 	}
 	return nil
 }
