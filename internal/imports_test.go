@@ -22,7 +22,7 @@ const module = "github.com/salesexec/credentials"
 var (
 	adapters  = []string{"internal/store", "internal/httpapi", "internal/token", "internal/config"}
 	forTests  = []string{"internal/storetest", "internal/spectest", "internal/pgtest"}
-	leaves    = []string{"internal/access", "internal/throttle", "internal/change", "internal/outbox", "internal/secret", "internal/identifier"}
+	leaves    = []string{"internal/access", "internal/throttle", "internal/change", "internal/outbox", "internal/secret", "internal/identifier", "internal/strictjson"}
 	useCases  = []string{"internal/credential", "internal/session", "internal/client", "internal/notice", "internal/signal", "internal/review", "internal/bulk", "internal/importing"}
 	webServer = []string{"net/http.Server", "net/http.Handler", "net/http.HandlerFunc", "net/http.ResponseWriter", "net/http.ServeMux", "net/http.ListenAndServe", "net/http.Serve"}
 	settings  = []string{"os.Getenv", "os.LookupEnv", "os.Environ", "os.ExpandEnv", "syscall.Getenv"}
