@@ -76,7 +76,7 @@ const (
 
 // Password is what is kept about a user's password: never the password itself.
 type Password struct {
-	Hash           string     // PHC string or bcrypt; empty when the user has none
+	Hash           string     // as password.CheckHash describes; empty when the user has none
 	SetBy          SetBy      // how it came to be
 	ChangedAt      *time.Time // when it was last set
 	MustChange     bool       // it opens a session that can only choose a new one
