@@ -494,6 +494,27 @@ type CredentialsChange struct {
 	Username *string `json:"username,omitempty"`
 }
 
+// CredentialsReverted defines model for CredentialsReverted.
+type CredentialsReverted struct {
+	// Email The address for notices.
+	Email *string `json:"email"`
+
+	// SessionsEnded How many sessions were ended.
+	SessionsEnded int `json:"sessions_ended"`
+
+	// Username What the user types to sign in, once the password has been reset.
+	Username string `json:"username"`
+}
+
+// EmailConfirmed defines model for EmailConfirmed.
+type EmailConfirmed struct {
+	// Email The address that is confirmed now.
+	Email string `json:"email"`
+
+	// Username What the user types to sign in.
+	Username string `json:"username"`
+}
+
 // FieldError defines model for FieldError.
 type FieldError struct {
 	// Code * `required`: the member is missing or empty.
@@ -612,6 +633,12 @@ type Jwks struct {
 	Keys []Jwk `json:"keys"`
 }
 
+// LinkToken defines model for LinkToken.
+type LinkToken struct {
+	// Token The token that the link carried in its fragment.
+	Token secret.Text `json:"token"`
+}
+
 // Me defines model for Me.
 type Me struct {
 	// AccountID An opaque id that never changes and is never used again.
@@ -716,6 +743,15 @@ type PasswordPolicyExpiry string
 
 // PasswordPolicyLengthUnit What the lengths count.
 type PasswordPolicyLengthUnit string
+
+// PasswordRedemption defines model for PasswordRedemption.
+type PasswordRedemption struct {
+	// NewPassword The new password. The policy of `changeMyCredentials` applies.
+	NewPassword secret.Text `json:"new_password"`
+
+	// Token The token that the link carried in its fragment.
+	Token secret.Text `json:"token"`
+}
 
 // PasswordReset defines model for PasswordReset.
 type PasswordReset struct {
@@ -1108,8 +1144,17 @@ type ChangeUserCredentialsJSONRequestBody = CredentialsChange
 // ResetPasswordJSONRequestBody defines body for ResetPassword for application/json ContentType.
 type ResetPasswordJSONRequestBody = PasswordReset
 
+// RevertCredentialsJSONRequestBody defines body for RevertCredentials for application/json ContentType.
+type RevertCredentialsJSONRequestBody = LinkToken
+
+// ConfirmEmailJSONRequestBody defines body for ConfirmEmail for application/json ContentType.
+type ConfirmEmailJSONRequestBody = LinkToken
+
 // IssueTokenFormdataRequestBody defines body for IssueToken for application/x-www-form-urlencoded ContentType.
 type IssueTokenFormdataRequestBody = TokenRequest
+
+// RedeemPasswordResetJSONRequestBody defines body for RedeemPasswordReset for application/json ContentType.
+type RedeemPasswordResetJSONRequestBody = PasswordRedemption
 
 // SignInJSONRequestBody defines body for SignIn for application/json ContentType.
 type SignInJSONRequestBody = SignIn
@@ -1143,6 +1188,12 @@ type ServerInterface interface {
 	// GetUsernameHistory The names a user has had
 	// (GET /admin/users/{id}/username-history)
 	GetUsernameHistory(ctx echo.Context, id UserID) error
+	// RevertCredentials This wasn't me
+	// (POST /credential-reverts)
+	RevertCredentials(ctx echo.Context) error
+	// ConfirmEmail Confirm an e-mail address
+	// (POST /email-confirmations)
+	ConfirmEmail(ctx echo.Context) error
 	// IssueToken Get a token for a service
 	// (POST /oauth/token)
 	IssueToken(ctx echo.Context) error
@@ -1152,6 +1203,9 @@ type ServerInterface interface {
 	// GetPasswordPolicy The rules for passwords and usernames
 	// (GET /password-policy)
 	GetPasswordPolicy(ctx echo.Context) error
+	// RedeemPasswordReset Choose a new password by a reset link
+	// (POST /password-resets/redeem)
+	RedeemPasswordReset(ctx echo.Context) error
 	// GetProblem A problem code explained
 	// (GET /problems/{code})
 	GetProblem(ctx echo.Context, code string) error
@@ -1369,6 +1423,24 @@ func (w *ServerInterfaceWrapper) GetUsernameHistory(ctx echo.Context) error {
 	return err
 }
 
+// RevertCredentials converts echo context to params.
+func (w *ServerInterfaceWrapper) RevertCredentials(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RevertCredentials(ctx)
+	return err
+}
+
+// ConfirmEmail converts echo context to params.
+func (w *ServerInterfaceWrapper) ConfirmEmail(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ConfirmEmail(ctx)
+	return err
+}
+
 // IssueToken converts echo context to params.
 func (w *ServerInterfaceWrapper) IssueToken(ctx echo.Context) error {
 	var err error
@@ -1393,6 +1465,15 @@ func (w *ServerInterfaceWrapper) GetPasswordPolicy(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetPasswordPolicy(ctx)
+	return err
+}
+
+// RedeemPasswordReset converts echo context to params.
+func (w *ServerInterfaceWrapper) RedeemPasswordReset(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RedeemPasswordReset(ctx)
 	return err
 }
 
@@ -1540,9 +1621,12 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.PATCH(options.BaseURL+"/admin/users/:id/credentials", wrapper.ChangeUserCredentials, options.OperationMiddlewares["changeUserCredentials"]...)
 	router.POST(options.BaseURL+"/admin/users/:id/password-reset", wrapper.ResetPassword, options.OperationMiddlewares["resetPassword"]...)
 	router.GET(options.BaseURL+"/admin/users/:id/username-history", wrapper.GetUsernameHistory, options.OperationMiddlewares["getUsernameHistory"]...)
+	router.POST(options.BaseURL+"/credential-reverts", wrapper.RevertCredentials, options.OperationMiddlewares["revertCredentials"]...)
+	router.POST(options.BaseURL+"/email-confirmations", wrapper.ConfirmEmail, options.OperationMiddlewares["confirmEmail"]...)
 	router.POST(options.BaseURL+"/oauth/token", wrapper.IssueToken, options.OperationMiddlewares["issueToken"]...)
 	router.GET(options.BaseURL+"/openapi.yaml", wrapper.GetOpenapi, options.OperationMiddlewares["getOpenapi"]...)
 	router.GET(options.BaseURL+"/password-policy", wrapper.GetPasswordPolicy, options.OperationMiddlewares["getPasswordPolicy"]...)
+	router.POST(options.BaseURL+"/password-resets/redeem", wrapper.RedeemPasswordReset, options.OperationMiddlewares["redeemPasswordReset"]...)
 	router.GET(options.BaseURL+"/problems/:code", wrapper.GetProblem, options.OperationMiddlewares["getProblem"]...)
 	router.POST(options.BaseURL+"/sessions", wrapper.SignIn, options.OperationMiddlewares["signIn"]...)
 	router.DELETE(options.BaseURL+"/sessions/current", wrapper.SignOut, options.OperationMiddlewares["signOut"]...)
@@ -1733,6 +1817,50 @@ func (response GetUsernameHistory200JSONResponse) VisitGetUsernameHistoryRespons
 	return err
 }
 
+type RevertCredentialsRequestObject struct {
+	Body *RevertCredentialsJSONRequestBody
+}
+
+type RevertCredentialsResponseObject interface {
+	VisitRevertCredentialsResponse(w http.ResponseWriter) error
+}
+
+type RevertCredentials200JSONResponse CredentialsReverted
+
+func (response RevertCredentials200JSONResponse) VisitRevertCredentialsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmEmailRequestObject struct {
+	Body *ConfirmEmailJSONRequestBody
+}
+
+type ConfirmEmailResponseObject interface {
+	VisitConfirmEmailResponse(w http.ResponseWriter) error
+}
+
+type ConfirmEmail200JSONResponse EmailConfirmed
+
+func (response ConfirmEmail200JSONResponse) VisitConfirmEmailResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type IssueTokenRequestObject struct {
 	Body *IssueTokenFormdataRequestBody
 }
@@ -1837,6 +1965,22 @@ func (response GetPasswordPolicy200JSONResponse) VisitGetPasswordPolicyResponse(
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
+}
+
+type RedeemPasswordResetRequestObject struct {
+	Body *RedeemPasswordResetJSONRequestBody
+}
+
+type RedeemPasswordResetResponseObject interface {
+	VisitRedeemPasswordResetResponse(w http.ResponseWriter) error
+}
+
+type RedeemPasswordReset204Response struct {
+}
+
+func (response RedeemPasswordReset204Response) VisitRedeemPasswordResetResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
 }
 
 type GetProblemRequestObject struct {
@@ -2038,6 +2182,12 @@ type StrictServerInterface interface {
 	// GetUsernameHistory The names a user has had
 	// (GET /admin/users/{id}/username-history)
 	GetUsernameHistory(ctx context.Context, request GetUsernameHistoryRequestObject) (GetUsernameHistoryResponseObject, error)
+	// RevertCredentials This wasn't me
+	// (POST /credential-reverts)
+	RevertCredentials(ctx context.Context, request RevertCredentialsRequestObject) (RevertCredentialsResponseObject, error)
+	// ConfirmEmail Confirm an e-mail address
+	// (POST /email-confirmations)
+	ConfirmEmail(ctx context.Context, request ConfirmEmailRequestObject) (ConfirmEmailResponseObject, error)
 	// IssueToken Get a token for a service
 	// (POST /oauth/token)
 	IssueToken(ctx context.Context, request IssueTokenRequestObject) (IssueTokenResponseObject, error)
@@ -2047,6 +2197,9 @@ type StrictServerInterface interface {
 	// GetPasswordPolicy The rules for passwords and usernames
 	// (GET /password-policy)
 	GetPasswordPolicy(ctx context.Context, request GetPasswordPolicyRequestObject) (GetPasswordPolicyResponseObject, error)
+	// RedeemPasswordReset Choose a new password by a reset link
+	// (POST /password-resets/redeem)
+	RedeemPasswordReset(ctx context.Context, request RedeemPasswordResetRequestObject) (RedeemPasswordResetResponseObject, error)
 	// GetProblem A problem code explained
 	// (GET /problems/{code})
 	GetProblem(ctx context.Context, request GetProblemRequestObject) (GetProblemResponseObject, error)
@@ -2304,6 +2457,98 @@ func (sh *strictHandler) GetUsernameHistory(ctx echo.Context, id UserID) error {
 	return nil
 }
 
+// RevertCredentials operation middleware
+func (sh *strictHandler) RevertCredentials(ctx echo.Context) error {
+	var request RevertCredentialsRequestObject
+
+	var body RevertCredentialsJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RevertCredentials(ctx.Request().Context(), request.(RevertCredentialsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RevertCredentials")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RevertCredentialsResponseObject); ok {
+		return validResponse.VisitRevertCredentialsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ConfirmEmail operation middleware
+func (sh *strictHandler) ConfirmEmail(ctx echo.Context) error {
+	var request ConfirmEmailRequestObject
+
+	var body ConfirmEmailJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ConfirmEmail(ctx.Request().Context(), request.(ConfirmEmailRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ConfirmEmail")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ConfirmEmailResponseObject); ok {
+		return validResponse.VisitConfirmEmailResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // IssueToken operation middleware
 func (sh *strictHandler) IssueToken(ctx echo.Context) error {
 	var request IssueTokenRequestObject
@@ -2377,6 +2622,52 @@ func (sh *strictHandler) GetPasswordPolicy(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(GetPasswordPolicyResponseObject); ok {
 		return validResponse.VisitGetPasswordPolicyResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RedeemPasswordReset operation middleware
+func (sh *strictHandler) RedeemPasswordReset(ctx echo.Context) error {
+	var request RedeemPasswordResetRequestObject
+
+	var body RedeemPasswordResetJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RedeemPasswordReset(ctx.Request().Context(), request.(RedeemPasswordResetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RedeemPasswordReset")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RedeemPasswordResetResponseObject); ok {
+		return validResponse.VisitRedeemPasswordResetResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -56,14 +56,17 @@ type request struct {
 func requests(s *service) map[string]request {
 	bo := "/admin/users/" + s.user("bo").ID
 	return map[string]request{
-		"signIn":            {http.MethodPost, "/sessions", map[string]string{"username": "nobody-there", "password": "x"}},
-		"refreshSession":    {http.MethodPost, "/sessions/refresh", map[string]string{"refresh_token": "x"}},
-		"issueToken":        {http.MethodPost, "/oauth/token", nil},
-		"getPasswordPolicy": {http.MethodGet, "/password-policy", nil},
-		"getJwks":           {http.MethodGet, "/.well-known/jwks.json", nil},
-		"getIssuerMetadata": {http.MethodGet, "/.well-known/openid-configuration", nil},
-		"getOpenapi":        {http.MethodGet, "/openapi.yaml", nil},
-		"getProblem":        {http.MethodGet, "/problems/not_found", nil},
+		"signIn":              {http.MethodPost, "/sessions", map[string]string{"username": "nobody-there", "password": "x"}},
+		"refreshSession":      {http.MethodPost, "/sessions/refresh", map[string]string{"refresh_token": "x"}},
+		"issueToken":          {http.MethodPost, "/oauth/token", nil},
+		"redeemPasswordReset": {http.MethodPost, "/password-resets/redeem", map[string]string{"token": "x", "new_password": "short"}},
+		"confirmEmail":        {http.MethodPost, "/email-confirmations", map[string]string{"token": "x"}},
+		"revertCredentials":   {http.MethodPost, "/credential-reverts", map[string]string{"token": "x"}},
+		"getPasswordPolicy":   {http.MethodGet, "/password-policy", nil},
+		"getJwks":             {http.MethodGet, "/.well-known/jwks.json", nil},
+		"getIssuerMetadata":   {http.MethodGet, "/.well-known/openid-configuration", nil},
+		"getOpenapi":          {http.MethodGet, "/openapi.yaml", nil},
+		"getProblem":          {http.MethodGet, "/problems/not_found", nil},
 
 		"signOut":             {http.MethodDelete, "/sessions/current", nil},
 		"getMe":               {http.MethodGet, "/users/me", nil},

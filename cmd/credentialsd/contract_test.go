@@ -39,6 +39,12 @@ func TestContract_everyOperation(t *testing.T) {
 				t.Errorf("%d %s", call.status, call.raw)
 			}
 		}
+		// What mailed links do when they are good is told in links_test.go.
+		for _, path := range []string{"/email-confirmations", "/credential-reverts"} {
+			s.want(s.call(http.MethodPost, path, "", map[string]string{"token": "nobody-has-it"}), http.StatusUnprocessableEntity, "link_invalid")
+		}
+		s.want(s.call(http.MethodPost, "/password-resets/redeem", "", map[string]string{"token": "nobody-has-it", "new_password": "maple orbit lantern quiet"}),
+			http.StatusUnprocessableEntity, "link_invalid")
 		if left := s.contract.Unexercised(); len(left) > 0 {
 			t.Errorf("never called: %v", left)
 		}

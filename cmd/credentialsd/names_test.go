@@ -263,8 +263,13 @@ func testEmailForm(t *testing.T, p people) {
 			t.Errorf("%s: %s", right, changed.raw)
 		}
 	}
-	// A user cannot change the own address here.
-	p.s.want(p.s.change(u.token, map[string]string{"email": "x@y.example"}), http.StatusUnprocessableEntity, "validation_failed")
+	// The user's own door refuses the same forms.
+	for _, wrong := range []string{"", "plain", "a@b\r\nBcc:x", "A <a@b.example>", "a@b.example,c@d.example"} {
+		a := p.s.want(p.s.change(u.token, map[string]string{"email": wrong}), http.StatusUnprocessableEntity, "validation_failed")
+		if !slices.Equal(a.fieldCodes(), []string{"/email invalid"}) {
+			t.Errorf("%.30q: %s", wrong, a.raw)
+		}
+	}
 }
 
 // Product decision 4, USR-07: a name that is given up is held for 180 days. Its former owner gets it back, nobody else gets it

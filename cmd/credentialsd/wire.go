@@ -19,6 +19,7 @@ import (
 	"github.com/salesexec/credentials/internal/config"
 	"github.com/salesexec/credentials/internal/credential"
 	"github.com/salesexec/credentials/internal/httpapi"
+	"github.com/salesexec/credentials/internal/notice"
 	"github.com/salesexec/credentials/internal/password"
 	"github.com/salesexec/credentials/internal/secret"
 	"github.com/salesexec/credentials/internal/session"
@@ -83,13 +84,14 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
+	notices := notice.NewComposer(false)
 	limiter := throttle.New(s, settings.HashQueueTimeout, w.now)
 	clients := client.New(s, keys, w.now)
 	sessions := session.New(session.Config{
-		MaxAge: settings.SessionMaxAge, IdleTime: settings.SessionIdleTime, RefreshKey: refreshKey, Now: w.now, Log: log,
+		MaxAge: settings.SessionMaxAge, IdleTime: settings.SessionIdleTime, RefreshKey: refreshKey, Notices: notices, Now: w.now, Log: log,
 	}, s, clients, hasher, limiter, keys)
 	credentials := credential.New(credential.Config{
-		Policy: password.Policy{MinLength: settings.PasswordMinLength, Blocklist: blocklist}, HoldTime: settings.UsernameHold, Now: w.now, Log: log,
+		Policy: password.Policy{MinLength: settings.PasswordMinLength, Blocklist: blocklist}, HoldTime: settings.UsernameHold, Notices: notices, Now: w.now, Log: log,
 	}, s, hasher, limiter, sessions)
 	health := httpapi.NewHealth(promhttp.HandlerFor(measures.registry, promhttp.HandlerOpts{}), s.Ping, s.Migrated, keys.ready)
 	return &app{

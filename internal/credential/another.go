@@ -12,6 +12,7 @@ import (
 	"github.com/salesexec/credentials/internal/audit"
 	"github.com/salesexec/credentials/internal/change"
 	"github.com/salesexec/credentials/internal/identifier"
+	"github.com/salesexec/credentials/internal/notice"
 	"github.com/salesexec/credentials/internal/password"
 	"github.com/salesexec/credentials/internal/secret"
 	"github.com/salesexec/credentials/internal/session"
@@ -145,6 +146,10 @@ func (m *Manager) ChangeAnother(ctx context.Context, actor access.Actor, id user
 		return before, nil
 	}
 	after.Version++
+	c.Voided(before.ID, change.Revert) // an administrator has put it right
+	if err := m.tellOfAnothersChange(member.Account, before, &c, event); err != nil {
+		return user.User{}, err
+	}
 	c.Audit = []audit.Event{event}
 	result, err := m.save(ctx, actor, before, wanted.Origin, c)
 	if err != nil {
@@ -175,8 +180,7 @@ func (m *Manager) rename(w ChangeAnother, actor access.Actor, before user.User, 
 	if w.Email != nil && *w.Email != before.Email {
 		address = m.readdress(*w.Email, before, c, event)
 	}
-	follows := before.Email != "" && identifier.Key(before.Username) == identifier.Key(before.Email)
-	if w.Username == nil && c.User.Email != before.Email && follows {
+	if w.Username == nil && c.User.Email != before.Email && follows(before) {
 		name = m.renameTo(c.User.Email, actor, before, c, event) // "" is refused: the user would have no name
 	}
 	if wrong := append(name, address...); wrong != nil {
@@ -203,31 +207,12 @@ func (m *Manager) renameTo(wanted string, actor access.Actor, before user.User, 
 func (m *Manager) readdress(wanted string, before user.User, c *change.Change, event *audit.Event) []change.FieldError {
 	var address identifier.Email
 	if wanted != "" {
-		var err error
-		if address, err = identifier.ParseEmail(wanted); err != nil {
-			detail := "Give an address like name@example.com."
-			if wrong, ok := errors.AsType[*identifier.Error](err); ok {
-				detail = wrong.Detail
-			}
-			return []change.FieldError{{Pointer: "/email", Code: "invalid", Detail: detail}}
+		var wrong []change.FieldError
+		if address, wrong = parseAddress(wanted); wrong != nil {
+			return wrong
 		}
 	}
-	oldKey := ""
-	if old, err := identifier.ParseEmail(before.Email); err == nil {
-		oldKey = old.Key
-	}
-	c.User.Email, c.User.EmailVerified = address.Address, address.Address != ""
-	event.Details.Changed = append(event.Details.Changed, "email")
-	event.Details.OldEmail, event.Details.NewEmail = before.Email, c.User.Email
-	if oldKey == address.Key {
-		return nil
-	}
-	if oldKey != "" {
-		c.Release = append(c.Release, change.Release{Key: oldKey, UserID: before.ID, HeldUntil: c.At.Add(m.config.HoldTime)})
-	}
-	if address.Key != "" {
-		c.Claim = append(c.Claim, change.Claim{Key: address.Key, UserID: before.ID, AccountID: before.AccountID, IsEmail: true})
-	}
+	m.moveEmail(address, address.Address != "", before, c, event)
 	return nil
 }
 
@@ -250,7 +235,8 @@ type ResetDone struct {
 	SessionsEnded     int
 }
 
-// Reset replaces the password of a user the actor manages, ends all its sessions and lifts a lock-out. Errors:
+// Reset replaces the password of a user the actor manages, ends all its sessions and lifts a lock-out; with the method Link
+// it mails a link, and nothing changes before that is used unless DisableNow is given. Errors:
 // ErrNotFound, ErrUseSelfService, *change.RejectedError, change.ErrVersion, change.ErrConflict and
 // *password.OverloadedError; nothing is changed then.
 func (m *Manager) Reset(ctx context.Context, actor access.Actor, id user.ID, wanted Reset) (ResetDone, error) {
@@ -263,6 +249,9 @@ func (m *Manager) Reset(ctx context.Context, actor access.Actor, id user.ID, wan
 	}
 	if err := m.checkReset(member, wanted); err != nil {
 		return ResetDone{}, m.refuse(ctx, actor, member.User, wanted.Origin, keptReason(wanted.Reason), err)
+	}
+	if wanted.Method == Link {
+		return m.sendResetLink(ctx, actor, member, wanted)
 	}
 	return m.reset(ctx, actor, member, wanted)
 }
@@ -277,7 +266,7 @@ func (m *Manager) checkReset(member session.Member, w Reset) error {
 			wrong = append(wrong, change.Required("/new_password", "Give the password that the user will sign in with once."))
 		}
 	case Link:
-		wrong = append(wrong, change.FieldError{Pointer: "/method", Code: "unavailable", Detail: "This service sends no mail. Use temporary or set."})
+		wrong = append(wrong, m.checkLink(member.User)...)
 	default:
 		wrong = append(wrong, change.FieldError{Pointer: "/method", Code: "invalid", Detail: "Use temporary, set or link."})
 	}
@@ -318,16 +307,22 @@ func (m *Manager) reset(ctx context.Context, actor access.Actor, member session.
 	done.ExpiresAt = now.Add(temporaryLife)
 	after := before
 	after.Password = user.Password{Hash: hash, SetBy: setBy(actor), ChangedAt: &now, MustChange: true, TemporaryUntil: &done.ExpiresAt}
+	after.Pending = user.PendingEmail{}
 	after.Generation++
 	after.Version++
 	event := audit.New(audit.PasswordReset, audit.Done, actor, before, w.Origin, now)
 	event.Reason, event.Details.Method = w.Reason, string(w.Method)
-	result, err := m.save(ctx, actor, before, w.Origin, change.Change{
+	c := change.Change{
 		At: now, Actor: actorGuard(actor), User: &after,
 		Target:  &change.Guard{UserID: before.ID, Revision: before.Revision, Versions: w.IfMatch},
 		End:     &change.EndSessions{UserID: before.ID, Why: "password_reset"},
 		Forgive: []string{session.ThrottleSubject(before.ID)}, Audit: []audit.Event{event},
-	})
+	}
+	c.Voided(before.ID, everyPurpose()...)
+	if err := m.tell(&c, notice.PasswordReset, member.Account, before, event, before.Email, nil); err != nil {
+		return ResetDone{}, err
+	}
+	result, err := m.save(ctx, actor, before, w.Origin, c)
 	if err != nil {
 		return ResetDone{}, err
 	}

@@ -1,8 +1,8 @@
 // Package credential holds the use cases that change credentials: a user changes the own, an administrator or a
-// service changes or resets another's.
+// service changes or resets another's, and a mailed link confirms an e-mail address, completes a reset or undoes a change.
 //
-// It depends on packages access, audit, change, identifier, password, secret, session, throttle and user, and names the
-// store it needs. Each use case goes one way: authorize, shape of the input, precondition, throttle, current password,
+// It depends on packages access, audit, change, identifier, notice, password, secret, session, throttle and user, and names
+// the store it needs. Each use case goes one way: authorize, shape of the input, precondition, throttle, current password,
 // policy, hash, save. So nobody learns of a rule or of other users' names without passing the check before it, and no
 // expensive work is done for a request that will be refused. It knows neither HTTP nor SQL, and nothing is hashed while
 // a transaction is open.
@@ -20,6 +20,7 @@ import (
 	"github.com/salesexec/credentials/internal/audit"
 	"github.com/salesexec/credentials/internal/change"
 	"github.com/salesexec/credentials/internal/identifier"
+	"github.com/salesexec/credentials/internal/notice"
 	"github.com/salesexec/credentials/internal/password"
 	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/throttle"
@@ -49,7 +50,14 @@ const (
 type Store interface {
 	// Member finds a user with the account. session.ErrNotFound when there is none.
 	Member(ctx context.Context, id user.ID) (session.Member, error)
-	// Commit saves a change whole or not at all: change.ErrConflict, change.ErrVersion, change.ErrIdentifierTaken.
+	// Holder finds whose identifier a folded key is, in use or held at now. session.ErrNotFound when it is free.
+	Holder(ctx context.Context, key string, now time.Time) (session.Member, error)
+	// Token finds what a mailed link is for. session.ErrNotFound when there is none of the purpose.
+	Token(ctx context.Context, digest string, purpose change.Purpose) (change.Token, error)
+	// Administrators returns the active administrators of an account that have an e-mail address.
+	Administrators(ctx context.Context, accountID string) ([]user.User, error)
+	// Commit saves a change whole or not at all: change.ErrConflict, change.ErrVersion, change.ErrIdentifierTaken,
+	// change.ErrLinkInvalid.
 	Commit(ctx context.Context, c change.Change) (change.Result, error)
 	Lister
 }
@@ -64,6 +72,7 @@ type Tokens interface {
 type Config struct {
 	Policy   password.Policy // the deployment's; an account may set its own minimum length
 	HoldTime time.Duration   // how long a released identifier is held for its former owner
+	Notices  *notice.Composer
 	Now      func() time.Time
 	Log      *slog.Logger
 }
@@ -75,11 +84,12 @@ type Manager struct {
 	hasher  *password.Hasher
 	limiter *throttle.Limiter
 	tokens  Tokens
+	lockout *session.Lockout
 }
 
 // New returns a Manager.
 func New(config Config, store Store, hasher *password.Hasher, limiter *throttle.Limiter, tokens Tokens) *Manager {
-	return &Manager{config: config, store: store, hasher: hasher, limiter: limiter, tokens: tokens}
+	return &Manager{config: config, store: store, hasher: hasher, limiter: limiter, tokens: tokens, lockout: session.NewLockout(store, config.Notices)}
 }
 
 // PolicyFor returns the password policy in force in an account; the zero Account has the deployment's.
@@ -238,6 +248,7 @@ func refusalCode(err error) string {
 		{change.ErrConflict, "conflict"},
 		{change.ErrVersion, "precondition_failed"},
 		{change.ErrIdentifierTaken, "identifier_taken"},
+		{change.ErrLinkInvalid, "link_invalid"},
 	} {
 		if errors.Is(err, known.err) {
 			return known.code

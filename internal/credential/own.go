@@ -8,6 +8,7 @@ import (
 	"github.com/salesexec/credentials/internal/access"
 	"github.com/salesexec/credentials/internal/audit"
 	"github.com/salesexec/credentials/internal/change"
+	"github.com/salesexec/credentials/internal/identifier"
 	"github.com/salesexec/credentials/internal/password"
 	"github.com/salesexec/credentials/internal/secret"
 	"github.com/salesexec/credentials/internal/session"
@@ -39,9 +40,11 @@ type own struct {
 	verdict  password.Verdict
 	proven   bool // the current password was right
 	renaming *renaming
+	address  *identifier.Email // the wanted e-mail address
 }
 
-// ChangeOwn changes the actor's own username and password, both or neither. Errors: *change.RejectedError,
+// ChangeOwn changes the actor's own username, e-mail and password, all or none. A new e-mail address is pending until it is
+// confirmed, where mail can be sent. Errors: *change.RejectedError,
 // change.ErrVersion, change.ErrConflict, change.ErrIdentifierTaken, ErrWrongCurrentPassword, ErrPasswordDisabled,
 // ErrMustChangePassword, *throttle.DelayedError, throttle.ErrBusy and *password.OverloadedError; nothing is changed then.
 func (m *Manager) ChangeOwn(ctx context.Context, actor access.Actor, wanted ChangeOwn) (Changed, error) {
@@ -61,6 +64,7 @@ func (m *Manager) changeOwn(ctx context.Context, o *own) (Changed, error) {
 		func() error { return o.wanted.IfMatch.check(u) },
 		func() error { return m.proveCurrent(ctx, o) },
 		func() error { return m.checkPolicy(o) },
+		func() error { return m.allowMail(ctx, o) },
 	} {
 		err := check()
 		if errors.Is(err, errRecorded) {
@@ -84,11 +88,8 @@ func (o *own) allowed() error {
 func (o *own) shape(m *Manager) error {
 	w := o.wanted
 	var wrong []change.FieldError
-	if w.Email != nil {
-		wrong = append(wrong, change.FieldError{Pointer: "/email", Code: "invalid", Detail: "You cannot change your e-mail address here. Ask your administrator to change it."})
-	}
 	if w.Username == nil && w.Email == nil && w.NewPassword == nil {
-		wrong = append(wrong, change.Required("", "Give a username or a new_password to change."))
+		wrong = append(wrong, change.Required("", "Give a username, an email or a new_password to change."))
 	}
 	if o.needsCurrent(m) && (w.CurrentPassword == nil || w.CurrentPassword.Empty()) {
 		wrong = append(wrong, change.Required("/current_password", "Enter your current password to make this change."))
@@ -99,7 +100,7 @@ func (o *own) shape(m *Manager) error {
 	return nil
 }
 
-// needsCurrent is product.md decision 1: always with a new password; with a rename unless the sign-in is fresh.
+// needsCurrent is product.md decision 1: always with a new password; with another name or address unless the sign-in is fresh.
 func (o *own) needsCurrent(m *Manager) bool {
 	return o.wanted.NewPassword != nil || m.config.Now().Sub(o.actor.SignedInAt) > freshSignIn
 }
@@ -187,16 +188,17 @@ func (m *Manager) wrongCurrent(ctx context.Context, o *own) error {
 		return fmt.Errorf("credential: record a wrong current password: %w", err)
 	}
 	if failures.Password >= throttle.PasswordLimit {
-		if err := session.DisablePassword(ctx, m.store, u, o.actor, o.wanted.Origin, now); err != nil {
+		if err := m.lockout.Disable(ctx, session.Member{User: u, Account: o.actor.Account}, o.actor, o.wanted.Origin, now); err != nil {
 			return err
 		}
 	}
 	return fmt.Errorf("%w: %w", errRecorded, ErrWrongCurrentPassword)
 }
 
-// checkPolicy finds every violation of the username and the password rules at once.
+// checkPolicy finds every violation of the username and the password rules at once, and what is wrong with the e-mail.
 func (m *Manager) checkPolicy(o *own) error {
 	u, w := o.actor.User, o.wanted
+	address, invalid := o.parseEmail()
 	var wrong []change.FieldError
 	named := u
 	if w.Username != nil {
@@ -209,13 +211,18 @@ func (m *Manager) checkPolicy(o *own) error {
 	if w.NewPassword != nil {
 		wrong = append(wrong, m.checkPassword(*w.NewPassword, o.actor.Account, u, named)...)
 		if password.Normalize(*w.NewPassword).Equal(password.Normalize(*w.CurrentPassword)) {
-			wrong = append(wrong, change.FieldError{Pointer: "/new_password", Code: password.CodeSameAsCurrent, Detail: "Choose a password that differs from the current one."})
+			wrong = append(wrong, sameAsCurrent())
 		}
 	}
-	if wrong != nil {
-		return &change.RejectedError{Policy: true, Fields: wrong}
+	o.address = address
+	if wrong != nil || invalid != nil {
+		return &change.RejectedError{Policy: wrong != nil, Fields: append(wrong, invalid...)}
 	}
 	return nil
+}
+
+func sameAsCurrent() change.FieldError {
+	return change.FieldError{Pointer: "/new_password", Code: password.CodeSameAsCurrent, Detail: "Choose a password that differs from the current one."}
 }
 
 // checkPassword holds the password against the policy, with the words about the user as it is and as it will be.
@@ -258,10 +265,16 @@ func (m *Manager) saveOwn(ctx context.Context, o *own) (Changed, error) {
 	if err != nil {
 		return Changed{}, err
 	}
+	if err := m.setOwnEmail(ctx, o, &c, &event); err != nil {
+		return Changed{}, err
+	}
 	if event.Details.Changed == nil { // it was all so already
 		return Changed{User: before}, nil
 	}
 	after.Version++
+	if err := m.tellOfOwnChange(o, &c, event); err != nil {
+		return Changed{}, err
+	}
 	c.Audit = append(c.Audit, event)
 	result, err := m.save(ctx, o.actor, before, o.wanted.Origin, c)
 	if err != nil {
@@ -293,6 +306,10 @@ func (m *Manager) setOwnPassword(ctx context.Context, o *own, c *change.Change, 
 	c.End = &change.EndSessions{UserID: c.User.ID, Except: o.actor.SessionID, Why: "password_changed"}
 	c.Forgive = []string{session.ThrottleSubject(c.User.ID)}
 	event.Details.Changed = append(event.Details.Changed, "password")
+	// REC-05: links from before are void. So is an address that waits to be confirmed: who asked for it may be whom the new
+	// password is to keep out.
+	c.User.Pending = user.PendingEmail{}
+	c.Voided(c.User.ID, change.ResetPassword, change.ConfirmEmail)
 	return &tokens, nil
 }
 

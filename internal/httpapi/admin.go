@@ -167,7 +167,7 @@ func (s *Server) ChangeUserCredentials(ctx context.Context, request api.ChangeUs
 		return nil, err
 	}
 	return api.ChangeUserCredentials200JSONResponse{
-		Body: credentialsOf(changed), Headers: api.ChangeUserCredentials200ResponseHeaders{ETag: etag(changed)},
+		Body: s.credentialsOf(changed), Headers: api.ChangeUserCredentials200ResponseHeaders{ETag: etag(changed)},
 	}, nil
 }
 

@@ -92,6 +92,7 @@ func codes() []struct {
 		{credential.ErrPasswordDisabled, "password_disabled"},
 		{credential.ErrMustChangePassword, "must_change_password"},
 		{change.ErrIdentifierTaken, "identifier_taken"},
+		{change.ErrLinkInvalid, "link_invalid"},
 		{change.ErrVersion, "precondition_failed"},
 		{change.ErrConflict, "conflict"},
 		{throttle.ErrBusy, "overloaded"},

@@ -69,10 +69,10 @@ func (s *Server) GetMe(ctx context.Context, _ api.GetMeRequestObject) (api.GetMe
 // GetMyCredentials shows the own credentials.
 func (s *Server) GetMyCredentials(ctx context.Context, _ api.GetMyCredentialsRequestObject) (api.GetMyCredentialsResponseObject, error) {
 	u := actorOf(ctx).User
-	return api.GetMyCredentials200JSONResponse{Body: credentialsOf(u), Headers: api.GetMyCredentials200ResponseHeaders{ETag: etag(u)}}, nil
+	return api.GetMyCredentials200JSONResponse{Body: s.credentialsOf(u), Headers: api.GetMyCredentials200ResponseHeaders{ETag: etag(u)}}, nil
 }
 
-// ChangeMyCredentials changes the own username and password, both or neither.
+// ChangeMyCredentials changes the own username, e-mail and password, all or none.
 func (s *Server) ChangeMyCredentials(ctx context.Context, request api.ChangeMyCredentialsRequestObject) (api.ChangeMyCredentialsResponseObject, error) {
 	changed, err := s.credentials.ChangeOwn(ctx, actorOf(ctx), credential.ChangeOwn{
 		Username: request.Body.Username, Email: request.Body.Email, NewPassword: request.Body.NewPassword,
@@ -81,7 +81,7 @@ func (s *Server) ChangeMyCredentials(ctx context.Context, request api.ChangeMyCr
 	if err != nil {
 		return nil, err
 	}
-	c := credentialsOf(changed.User)
+	c := s.credentialsOf(changed.User)
 	body := api.ChangedCredentials{
 		UserID: c.UserID, Username: c.Username, Email: c.Email, EmailVerified: c.EmailVerified, PendingEmail: c.PendingEmail,
 		PasswordChangedAt: c.PasswordChangedAt, MustChangePassword: c.MustChangePassword, Version: c.Version,
@@ -94,10 +94,10 @@ func (s *Server) ChangeMyCredentials(ctx context.Context, request api.ChangeMyCr
 	return api.ChangeMyCredentials200JSONResponse{Body: body, Headers: api.ChangeMyCredentials200ResponseHeaders{ETag: etag(changed.User)}}, nil
 }
 
-func credentialsOf(u user.User) api.Credentials {
+func (s *Server) credentialsOf(u user.User) api.Credentials {
 	return api.Credentials{
 		UserID: string(u.ID), Username: u.Username, Email: textOrNull(u.Email), EmailVerified: u.EmailVerified,
-		PasswordChangedAt: timeOrNull(u.Password.ChangedAt), MustChangePassword: u.Password.MustChange, Version: u.Version,
+		PendingEmail: textOrNull(u.Pending.At(s.config.Now())), PasswordChangedAt: timeOrNull(u.Password.ChangedAt), MustChangePassword: u.Password.MustChange, Version: u.Version,
 	}
 }
 

@@ -167,6 +167,20 @@ func (c *Composer) Letter(l *Letters, id string, n Notice, about user.User, to s
 	return nil
 }
 
+// Managers adds a mail about the user to each of the administrators who manages it. The others must not learn of it: to them
+// the user does not exist.
+func (c *Composer) Managers(l *Letters, id string, n Notice, about user.User, administrators []user.User) error {
+	for _, a := range administrators {
+		if a.ID == about.ID || !a.Manages(about) {
+			continue
+		}
+		if err := c.Letter(l, id, n, about, a.Email, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // RevertLink is the "this wasn't me" link for what was done to a user that was as in before. It goes to confirmed addresses
 // alone: nil for any other.
 func RevertLink(before user.User) *Link {

@@ -1,7 +1,7 @@
 // Package session opens, refreshes, checks and ends sessions: sign-in with its throttle and its upgrade of old hashes,
 // rotating refresh tokens, and the check of every access token against what the database says now.
 //
-// It depends on packages access, audit, change, identifier, password, secret, throttle and user, and names the store
+// It depends on packages access, audit, change, identifier, notice, password, secret, throttle and user, and names the store
 // and the token issuer it needs. It knows neither HTTP nor SQL.
 package session
 
@@ -14,6 +14,7 @@ import (
 	"github.com/salesexec/credentials/internal/access"
 	"github.com/salesexec/credentials/internal/audit"
 	"github.com/salesexec/credentials/internal/change"
+	"github.com/salesexec/credentials/internal/notice"
 	"github.com/salesexec/credentials/internal/password"
 	"github.com/salesexec/credentials/internal/secret"
 	"github.com/salesexec/credentials/internal/throttle"
@@ -60,6 +61,8 @@ type Opening struct {
 	Session Session
 	Guard   change.Guard // the user the password was checked against must still be the same
 	Rehash  *Rehash
+	Device  string // what the app or browser is known as
+	Letters notice.Letters
 	Audit   []audit.Event
 }
 
@@ -69,6 +72,10 @@ type Store interface {
 	MemberByUsername(ctx context.Context, key string) (Member, error)
 	// KnowsNetwork tells whether the user has signed in from the network since then.
 	KnowsNetwork(ctx context.Context, id user.ID, network string, since time.Time) (bool, error)
+	// KnowsDevice tells whether the user has signed in with the device since then.
+	KnowsDevice(ctx context.Context, id user.ID, device string, since time.Time) (bool, error)
+	// Administrators returns the active administrators of an account that have an e-mail address.
+	Administrators(ctx context.Context, accountID string) ([]user.User, error)
 	// OpenSession writes an Opening whole or not at all. change.ErrConflict when the guard does not hold.
 	OpenSession(ctx context.Context, opening Opening) error
 	// Session finds a session with its user. ErrNotFound when there is none.
@@ -114,6 +121,7 @@ type Config struct {
 	MaxAge     time.Duration // a session's whole life
 	IdleTime   time.Duration // how long it lives without a refresh
 	RefreshKey []byte        // what refresh tokens are authenticated with: 32 bytes, the same on every replica
+	Notices    *notice.Composer
 	Now        func() time.Time
 	Log        *slog.Logger
 }
@@ -129,11 +137,12 @@ type Manager struct {
 	hasher  *password.Hasher
 	limiter *throttle.Limiter
 	issuer  Issuer
+	lockout *Lockout
 }
 
 // New returns a Manager.
 func New(config Config, store Store, clients Clients, hasher *password.Hasher, limiter *throttle.Limiter, issuer Issuer) *Manager {
-	return &Manager{config: config, store: store, clients: clients, hasher: hasher, limiter: limiter, issuer: issuer}
+	return &Manager{config: config, store: store, clients: clients, hasher: hasher, limiter: limiter, issuer: issuer, lockout: NewLockout(store, config.Notices)}
 }
 
 // Tokens are what the signed-in user's app is given.

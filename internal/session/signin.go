@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -52,6 +51,7 @@ type attempt struct {
 	member   Member // zero when nobody has the name
 	key      string
 	origin   access.Origin
+	known    bool // the user has signed in from this network lately
 	reserved *throttle.Attempt
 }
 
@@ -62,7 +62,7 @@ func (m *Manager) signIn(ctx context.Context, typed string, pw secret.Text, orig
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return Tokens{}, fmt.Errorf("session: find who signs in: %w", err)
 	}
-	if a.reserved, err = m.reserveSignIn(ctx, a); err != nil {
+	if err = m.reserveSignIn(ctx, &a); err != nil {
 		return Tokens{}, err
 	}
 	verdict, err := m.compare(ctx, a, pw)
@@ -96,17 +96,18 @@ func settle(ctx context.Context, reserved *throttle.Attempt, outcome throttle.Ou
 	return err
 }
 
-func (m *Manager) reserveSignIn(ctx context.Context, a attempt) (*throttle.Attempt, error) {
+func (m *Manager) reserveSignIn(ctx context.Context, a *attempt) error {
 	network := throttle.Network(a.origin.IP)
-	known, err := m.store.KnowsNetwork(ctx, a.member.User.ID, network, m.config.Now().Add(-knownFor))
+	var err error
+	a.known, err = m.store.KnowsNetwork(ctx, a.member.User.ID, network, m.config.Now().Add(-knownFor))
 	if err != nil {
-		return nil, fmt.Errorf("session: look up the network: %w", err)
+		return fmt.Errorf("session: look up the network: %w", err)
 	}
-	reserved, err := m.limiter.SignIn(ctx, a.subject(), network, known)
+	a.reserved, err = m.limiter.SignIn(ctx, a.subject(), network, a.known)
 	if _, delayed := errors.AsType[*throttle.DelayedError](err); delayed {
-		return nil, errors.Join(err, m.record(ctx, m.failure(a, "throttled")))
+		return errors.Join(err, m.record(ctx, m.failure(*a, "throttled")))
 	}
-	return reserved, err
+	return err
 }
 
 // compare does the same work whether or not there is somebody to compare with.
@@ -154,7 +155,7 @@ func (m *Manager) fail(ctx context.Context, a attempt, code string) error {
 		return err
 	}
 	if failures.Password >= throttle.PasswordLimit {
-		if err := DisablePassword(ctx, m.store, a.member.User, access.Actor{}, a.origin, m.config.Now()); err != nil {
+		if err := m.lockout.Disable(ctx, a.member, access.Actor{}, a.origin, m.config.Now()); err != nil {
 			return err
 		}
 	}
@@ -178,33 +179,16 @@ func (m *Manager) record(ctx context.Context, event audit.Event) error {
 	return nil
 }
 
-// DisablePassword disables the password of a user after too many failures (NIST SP 800-63B-4 section 3.2.2). A password
-// that is disabled already, or a user that has changed meanwhile, is left as it is: whoever changed it decided later.
-func DisablePassword(ctx context.Context, store interface {
-	Commit(ctx context.Context, c change.Change) (change.Result, error)
-}, u user.User, by access.Actor, origin access.Origin, now time.Time) error {
-	if u.ID == "" || u.Password.DisabledAt != nil {
-		return nil
-	}
-	disabled := u
-	disabled.Password.DisabledAt = &now
-	event := audit.New(audit.PasswordDisabled, audit.Done, by, u, origin, now)
-	event.Details.Code = "too_many_failures"
-	_, err := store.Commit(context.WithoutCancel(ctx), change.Change{
-		At: now, Target: &change.Guard{UserID: u.ID, Revision: u.Revision}, User: &disabled, Audit: []audit.Event{event},
-	})
-	if err != nil && !errors.Is(err, change.ErrConflict) {
-		return fmt.Errorf("session: disable the password of %s: %w", u.ID, err)
-	}
-	return nil
-}
-
 func (m *Manager) open(ctx context.Context, a attempt, pw secret.Text, verdict password.Verdict) (Tokens, error) {
 	u := a.member.User
 	s := m.newSession(u, a.origin)
 	tokens, err := m.TokensFor(s, u)
+	var opening Opening
 	if err == nil {
-		err = m.store.OpenSession(context.WithoutCancel(ctx), m.opening(ctx, s, a, pw, verdict))
+		opening, err = m.opening(ctx, s, a, pw, verdict)
+	}
+	if err == nil {
+		err = m.store.OpenSession(context.WithoutCancel(ctx), opening)
 	}
 	if err != nil {
 		return Tokens{}, errors.Join(fmt.Errorf("session: open: %w", err), settle(ctx, a.reserved, throttle.GivenBack))
@@ -224,26 +208,29 @@ func (m *Manager) newSession(u user.User, origin access.Origin) Session {
 	return s
 }
 
-func (m *Manager) opening(ctx context.Context, s Session, a attempt, pw secret.Text, verdict password.Verdict) Opening {
+func (m *Manager) opening(ctx context.Context, s Session, a attempt, pw secret.Text, verdict password.Verdict) (Opening, error) {
 	u := a.member.User
 	by := access.Actor{Kind: access.Person, User: u, SessionID: s.ID}
 	opening := Opening{
-		Session: s, Guard: change.Guard{UserID: u.ID, Revision: u.Revision},
+		Session: s, Guard: change.Guard{UserID: u.ID, Revision: u.Revision}, Device: deviceOf(a.origin.UserAgent),
 		Audit: []audit.Event{audit.New(audit.SignedIn, audit.Done, by, u, a.origin, s.SignedInAt)},
 	}
+	if err := m.tellOfNewDevice(ctx, a, &opening); err != nil {
+		return Opening{}, err
+	}
 	if !verdict.Outdated {
-		return opening
+		return opening, nil
 	}
 	// The user has proven the password; an upgrade that finds no free lane now is made at the next sign-in.
 	stronger, err := m.hasher.Hash(ctx, password.People, pw)
 	if err != nil {
-		return opening
+		return opening, nil //nolint:nilerr // see above
 	}
 	opening.Rehash = &Rehash{Old: u.Password.Hash, New: stronger}
 	event := audit.New(audit.PasswordRehashed, audit.Done, by, u, a.origin, s.SignedInAt)
 	event.Details.Scheme = password.Scheme(u.Password.Hash)
 	opening.Audit = append(opening.Audit, event)
-	return opening
+	return opening, nil
 }
 
 // newRefreshSalt returns 128 random bits in hex: refresh tokens made with an older salt are good for nothing.

@@ -91,8 +91,27 @@ func (s *Store) OpenSession(ctx context.Context, o session.Opening) error {
 		if err != nil {
 			return err
 		}
+		err = tx.Exec("INSERT INTO known_devices (user_id, device, last_sign_in_at) VALUES (?, ?, ?)"+
+			" ON CONFLICT (user_id, device) DO UPDATE SET last_sign_in_at = excluded.last_sign_in_at", row.UserID, o.Device, row.SignedInAt).Error
+		if err != nil {
+			return err
+		}
+		if err := addTokens(tx, o.Letters.Tokens); err != nil {
+			return err
+		}
+		if err := s.enqueue(tx, o.Letters.Messages); err != nil {
+			return err
+		}
 		return s.record(tx, o.Audit)
 	})
+}
+
+// KnowsDevice tells whether the user has signed in with the device since then.
+func (s *Store) KnowsDevice(ctx context.Context, id user.ID, device string, since time.Time) (bool, error) {
+	var found []int
+	err := s.query(ctx).Raw("SELECT 1 FROM known_devices WHERE user_id = ? AND device = ? AND last_sign_in_at >= ?",
+		string(id), device, moment(since)).Scan(&found).Error
+	return len(found) > 0, s.translate(err)
 }
 
 // KnowsNetwork tells whether the user has signed in from the network since then.

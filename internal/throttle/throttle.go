@@ -31,6 +31,7 @@ const (
 	sessionThreshold = 5   // wrong current passwords in one session before a delay
 	SessionLimit     = 10  // wrong current passwords that end the session
 	PasswordLimit    = 100 // consecutive failures that disable the password (NIST SP 800-63B-4 section 3.2.2)
+	MailLimit        = 10  // mails an hour that requests can cause for one user, and to one new address
 )
 
 // lease is how long an attempt may stay unheard of before it counts as wrong: longer than any queue and hash takes.
@@ -365,6 +366,19 @@ func (l *Limiter) Allow(ctx context.Context, key string, n int) (Allowance, erro
 		return Allowance{}, fmt.Errorf("throttle: count a request: %w", err)
 	}
 	return allowance, nil
+}
+
+// AllowMail counts one mail that a request causes against key, of which MailLimit an hour are allowed: nobody's mailbox is
+// filled by somebody else. A *DelayedError says when the next one is.
+func (l *Limiter) AllowMail(ctx context.Context, key string) error {
+	allowance, err := l.store.AllowRate(ctx, "mail:"+key, MailLimit, time.Hour, l.now())
+	if err != nil {
+		return fmt.Errorf("throttle: count a mail: %w", err)
+	}
+	if !allowance.Allowed {
+		return &DelayedError{RetryAfter: max(allowance.RetryAfter, time.Second)}
+	}
+	return nil
 }
 
 // join puts the caller in line before it looks, so that no settling between looking and waiting is missed.

@@ -493,6 +493,27 @@ type CredentialsChange struct {
 	Username *string `json:"username,omitempty"`
 }
 
+// CredentialsReverted defines model for CredentialsReverted.
+type CredentialsReverted struct {
+	// Email The address for notices.
+	Email *string `json:"email"`
+
+	// SessionsEnded How many sessions were ended.
+	SessionsEnded int `json:"sessions_ended"`
+
+	// Username What the user types to sign in, once the password has been reset.
+	Username string `json:"username"`
+}
+
+// EmailConfirmed defines model for EmailConfirmed.
+type EmailConfirmed struct {
+	// Email The address that is confirmed now.
+	Email string `json:"email"`
+
+	// Username What the user types to sign in.
+	Username string `json:"username"`
+}
+
 // FieldError defines model for FieldError.
 type FieldError struct {
 	// Code * `required`: the member is missing or empty.
@@ -611,6 +632,12 @@ type Jwks struct {
 	Keys []Jwk `json:"keys"`
 }
 
+// LinkToken defines model for LinkToken.
+type LinkToken struct {
+	// Token The token that the link carried in its fragment.
+	Token string `json:"token"`
+}
+
 // Me defines model for Me.
 type Me struct {
 	// AccountID An opaque id that never changes and is never used again.
@@ -715,6 +742,15 @@ type PasswordPolicyExpiry string
 
 // PasswordPolicyLengthUnit What the lengths count.
 type PasswordPolicyLengthUnit string
+
+// PasswordRedemption defines model for PasswordRedemption.
+type PasswordRedemption struct {
+	// NewPassword The new password. The policy of `changeMyCredentials` applies.
+	NewPassword string `json:"new_password"`
+
+	// Token The token that the link carried in its fragment.
+	Token string `json:"token"`
+}
 
 // PasswordReset defines model for PasswordReset.
 type PasswordReset struct {
@@ -1107,8 +1143,17 @@ type ChangeUserCredentialsJSONRequestBody = CredentialsChange
 // ResetPasswordJSONRequestBody defines body for ResetPassword for application/json ContentType.
 type ResetPasswordJSONRequestBody = PasswordReset
 
+// RevertCredentialsJSONRequestBody defines body for RevertCredentials for application/json ContentType.
+type RevertCredentialsJSONRequestBody = LinkToken
+
+// ConfirmEmailJSONRequestBody defines body for ConfirmEmail for application/json ContentType.
+type ConfirmEmailJSONRequestBody = LinkToken
+
 // IssueTokenFormdataRequestBody defines body for IssueToken for application/x-www-form-urlencoded ContentType.
 type IssueTokenFormdataRequestBody = TokenRequest
+
+// RedeemPasswordResetJSONRequestBody defines body for RedeemPasswordReset for application/json ContentType.
+type RedeemPasswordResetJSONRequestBody = PasswordRedemption
 
 // SignInJSONRequestBody defines body for SignIn for application/json ContentType.
 type SignInJSONRequestBody = SignIn
@@ -1258,8 +1303,9 @@ type ClientInterface interface {
 	//
 	// * `temporary`: the service makes a password and answers it once. Hand it to the user.
 	// * `set`: the caller gives `new_password`, which must meet the policy.
-	// * `link`: the user gets a one-time link by e-mail. This deployment sends no mail yet: until it does, `link` is
-	//   refused with `422` and the code `validation_failed`, at the pointer `/method`.
+	// * `link`: the user gets a one-time link by e-mail, good for 24 hours. Nothing changes until it is used, unless
+	//   `disable_now` is given: then the old password is disabled and all sessions end at once. A user without a
+	//   confirmed address, or a deployment without mail, is `422` with the code `validation_failed` at `/method`.
 	//
 	// After `temporary` and `set` the password is good for 24 hours and only for signing in to choose a new one. Both
 	// end all sessions at once and clear a lock-out. None of the methods enables a disabled user.
@@ -1279,8 +1325,9 @@ type ClientInterface interface {
 	//
 	// * `temporary`: the service makes a password and answers it once. Hand it to the user.
 	// * `set`: the caller gives `new_password`, which must meet the policy.
-	// * `link`: the user gets a one-time link by e-mail. This deployment sends no mail yet: until it does, `link` is
-	//   refused with `422` and the code `validation_failed`, at the pointer `/method`.
+	// * `link`: the user gets a one-time link by e-mail, good for 24 hours. Nothing changes until it is used, unless
+	//   `disable_now` is given: then the old password is disabled and all sessions end at once. A user without a
+	//   confirmed address, or a deployment without mail, is `422` with the code `validation_failed` at `/method`.
 	//
 	// After `temporary` and `set` the password is good for 24 hours and only for signing in to choose a new one. Both
 	// end all sessions at once and clear a lock-out. None of the methods enables a disabled user.
@@ -1301,6 +1348,54 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /admin/users/{id}/username-history (the `GetUsernameHistory` operationId).
 	GetUsernameHistory(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevertCredentialsWithBody This wasn't me
+	//
+	// Undoes a change that somebody made with the user's session, for the `token` of the link in its notice, within 7
+	// days. All sessions end, the username and the e-mail address from before the change come back, and the password is
+	// disabled until a reset. The administrators who manage the user are told.
+	//
+	// What an administrator changed cannot be undone this way, and an administrator's reset or change voids the links.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /credential-reverts (the `RevertCredentials` operationId).
+	RevertCredentialsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevertCredentials This wasn't me
+	//
+	// Undoes a change that somebody made with the user's session, for the `token` of the link in its notice, within 7
+	// days. All sessions end, the username and the e-mail address from before the change come back, and the password is
+	// disabled until a reset. The administrators who manage the user are told.
+	//
+	// What an administrator changed cannot be undone this way, and an administrator's reset or change voids the links.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /credential-reverts (the `RevertCredentials` operationId).
+	RevertCredentials(ctx context.Context, body RevertCredentialsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ConfirmEmailWithBody Confirm an e-mail address
+	//
+	// Lets the pending e-mail address take effect, for the `token` that the mail to it carried. A username that is the
+	// old address follows. The old address is held for the user and gets a notice. If somebody else has confirmed the
+	// same address first, the answer is `422` with the code `link_invalid`, as for every link that is not good.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /email-confirmations (the `ConfirmEmail` operationId).
+	ConfirmEmailWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ConfirmEmail Confirm an e-mail address
+	//
+	// Lets the pending e-mail address take effect, for the `token` that the mail to it carried. A username that is the
+	// old address follows. The old address is held for the user and gets a notice. If somebody else has confirmed the
+	// same address first, the answer is `422` with the code `link_invalid`, as for every link that is not good.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /email-confirmations (the `ConfirmEmail` operationId).
+	ConfirmEmail(ctx context.Context, body ConfirmEmailJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// IssueTokenWithBody Get a token for a service
 	//
@@ -1332,6 +1427,34 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /password-policy (the `GetPasswordPolicy` operationId).
 	GetPasswordPolicy(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RedeemPasswordResetWithBody Choose a new password by a reset link
+	//
+	// Sets the password that the user chose, for the `token` that a reset link carried in its fragment. The link is good
+	// once and for 24 hours; a newer one, or any change of the password, voids it. The policy is that of
+	// `changeMyCredentials`; a password that it refuses leaves the link good.
+	//
+	// Every session of the user ends and no new one is opened: sign in with the new password. A link that is unknown,
+	// used, expired or void, or whose user is disabled, is `422` with the code `link_invalid`, one answer for all.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /password-resets/redeem (the `RedeemPasswordReset` operationId).
+	RedeemPasswordResetWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RedeemPasswordReset Choose a new password by a reset link
+	//
+	// Sets the password that the user chose, for the `token` that a reset link carried in its fragment. The link is good
+	// once and for 24 hours; a newer one, or any change of the password, voids it. The policy is that of
+	// `changeMyCredentials`; a password that it refuses leaves the link good.
+	//
+	// Every session of the user ends and no new one is opened: sign in with the new password. A link that is unknown,
+	// used, expired or void, or whose user is disabled, is `422` with the code `link_invalid`, one answer for all.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /password-resets/redeem (the `RedeemPasswordReset` operationId).
+	RedeemPasswordReset(ctx context.Context, body RedeemPasswordResetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SignInWithBody Sign in
 	//
@@ -1418,6 +1541,12 @@ type ClientInterface interface {
 	// unless the user signed in within the last five minutes. A missing one is `422` with the pointer
 	// `/current_password`; a wrong one is `403` with the code `wrong_current_password` and counts against the user.
 	//
+	// A new `email` is pending until the link that is mailed to it confirms it within 24 hours: `pending_email` shows it,
+	// `email` stays in force, and the address on file gets a notice. Whether the address is somebody else's cannot be
+	// told from the answer. The present address takes a pending one back; so does a new password. Where the deployment
+	// sends no mail, the change takes effect at once, and an address that is taken is a `409`. At most 10 such changes an
+	// hour.
+	//
 	// When the password changes, every session and every earlier token ends. The answer then holds new tokens for the
 	// caller's own session: replace the stored ones with them. A rename leaves tokens alone.
 	//
@@ -1435,6 +1564,12 @@ type ClientInterface interface {
 	// `current_password` is always required with `new_password`. With `username` or `email` alone it is required
 	// unless the user signed in within the last five minutes. A missing one is `422` with the pointer
 	// `/current_password`; a wrong one is `403` with the code `wrong_current_password` and counts against the user.
+	//
+	// A new `email` is pending until the link that is mailed to it confirms it within 24 hours: `pending_email` shows it,
+	// `email` stays in force, and the address on file gets a notice. Whether the address is somebody else's cannot be
+	// told from the answer. The present address takes a pending one back; so does a new password. Where the deployment
+	// sends no mail, the change takes effect at once, and an address that is taken is a `409`. At most 10 such changes an
+	// hour.
 	//
 	// When the password changes, every session and every earlier token ends. The answer then holds new tokens for the
 	// caller's own session: replace the stored ones with them. A rename leaves tokens alone.
@@ -1572,8 +1707,9 @@ func (c *Core) ChangeUserCredentials(ctx context.Context, id UserID, params *Cha
 //
 //   - `temporary`: the service makes a password and answers it once. Hand it to the user.
 //   - `set`: the caller gives `new_password`, which must meet the policy.
-//   - `link`: the user gets a one-time link by e-mail. This deployment sends no mail yet: until it does, `link` is
-//     refused with `422` and the code `validation_failed`, at the pointer `/method`.
+//   - `link`: the user gets a one-time link by e-mail, good for 24 hours. Nothing changes until it is used, unless
+//     `disable_now` is given: then the old password is disabled and all sessions end at once. A user without a
+//     confirmed address, or a deployment without mail, is `422` with the code `validation_failed` at `/method`.
 //
 // After `temporary` and `set` the password is good for 24 hours and only for signing in to choose a new one. Both
 // end all sessions at once and clear a lock-out. None of the methods enables a disabled user.
@@ -1603,8 +1739,9 @@ func (c *Core) ResetPasswordWithBody(ctx context.Context, id UserID, params *Res
 //
 //   - `temporary`: the service makes a password and answers it once. Hand it to the user.
 //   - `set`: the caller gives `new_password`, which must meet the policy.
-//   - `link`: the user gets a one-time link by e-mail. This deployment sends no mail yet: until it does, `link` is
-//     refused with `422` and the code `validation_failed`, at the pointer `/method`.
+//   - `link`: the user gets a one-time link by e-mail, good for 24 hours. Nothing changes until it is used, unless
+//     `disable_now` is given: then the old password is disabled and all sessions end at once. A user without a
+//     confirmed address, or a deployment without mail, is `422` with the code `validation_failed` at `/method`.
 //
 // After `temporary` and `set` the password is good for 24 hours and only for signing in to choose a new one. Both
 // end all sessions at once and clear a lock-out. None of the methods enables a disabled user.
@@ -1636,6 +1773,94 @@ func (c *Core) ResetPassword(ctx context.Context, id UserID, params *ResetPasswo
 // Corresponds with GET /admin/users/{id}/username-history (the `GetUsernameHistory` operationId).
 func (c *Core) GetUsernameHistory(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetUsernameHistoryRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevertCredentialsWithBody This wasn't me
+//
+// Undoes a change that somebody made with the user's session, for the `token` of the link in its notice, within 7
+// days. All sessions end, the username and the e-mail address from before the change come back, and the password is
+// disabled until a reset. The administrators who manage the user are told.
+//
+// What an administrator changed cannot be undone this way, and an administrator's reset or change voids the links.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /credential-reverts (the `RevertCredentials` operationId).
+func (c *Core) RevertCredentialsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevertCredentialsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevertCredentials This wasn't me
+//
+// Undoes a change that somebody made with the user's session, for the `token` of the link in its notice, within 7
+// days. All sessions end, the username and the e-mail address from before the change come back, and the password is
+// disabled until a reset. The administrators who manage the user are told.
+//
+// What an administrator changed cannot be undone this way, and an administrator's reset or change voids the links.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /credential-reverts (the `RevertCredentials` operationId).
+func (c *Core) RevertCredentials(ctx context.Context, body RevertCredentialsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevertCredentialsRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ConfirmEmailWithBody Confirm an e-mail address
+//
+// Lets the pending e-mail address take effect, for the `token` that the mail to it carried. A username that is the
+// old address follows. The old address is held for the user and gets a notice. If somebody else has confirmed the
+// same address first, the answer is `422` with the code `link_invalid`, as for every link that is not good.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /email-confirmations (the `ConfirmEmail` operationId).
+func (c *Core) ConfirmEmailWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewConfirmEmailRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ConfirmEmail Confirm an e-mail address
+//
+// Lets the pending e-mail address take effect, for the `token` that the mail to it carried. A username that is the
+// old address follows. The old address is held for the user and gets a notice. If somebody else has confirmed the
+// same address first, the answer is `422` with the code `link_invalid`, as for every link that is not good.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /email-confirmations (the `ConfirmEmail` operationId).
+func (c *Core) ConfirmEmail(ctx context.Context, body ConfirmEmailJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewConfirmEmailRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1697,6 +1922,54 @@ func (c *Core) IssueTokenWithFormdataBody(ctx context.Context, body IssueTokenFo
 // Corresponds with GET /password-policy (the `GetPasswordPolicy` operationId).
 func (c *Core) GetPasswordPolicy(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetPasswordPolicyRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RedeemPasswordResetWithBody Choose a new password by a reset link
+//
+// Sets the password that the user chose, for the `token` that a reset link carried in its fragment. The link is good
+// once and for 24 hours; a newer one, or any change of the password, voids it. The policy is that of
+// `changeMyCredentials`; a password that it refuses leaves the link good.
+//
+// Every session of the user ends and no new one is opened: sign in with the new password. A link that is unknown,
+// used, expired or void, or whose user is disabled, is `422` with the code `link_invalid`, one answer for all.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /password-resets/redeem (the `RedeemPasswordReset` operationId).
+func (c *Core) RedeemPasswordResetWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRedeemPasswordResetRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RedeemPasswordReset Choose a new password by a reset link
+//
+// Sets the password that the user chose, for the `token` that a reset link carried in its fragment. The link is good
+// once and for 24 hours; a newer one, or any change of the password, voids it. The policy is that of
+// `changeMyCredentials`; a password that it refuses leaves the link good.
+//
+// Every session of the user ends and no new one is opened: sign in with the new password. A link that is unknown,
+// used, expired or void, or whose user is disabled, is `422` with the code `link_invalid`, one answer for all.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /password-resets/redeem (the `RedeemPasswordReset` operationId).
+func (c *Core) RedeemPasswordReset(ctx context.Context, body RedeemPasswordResetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRedeemPasswordResetRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1862,6 +2135,12 @@ func (c *Core) GetMyCredentials(ctx context.Context, reqEditors ...RequestEditor
 // unless the user signed in within the last five minutes. A missing one is `422` with the pointer
 // `/current_password`; a wrong one is `403` with the code `wrong_current_password` and counts against the user.
 //
+// A new `email` is pending until the link that is mailed to it confirms it within 24 hours: `pending_email` shows it,
+// `email` stays in force, and the address on file gets a notice. Whether the address is somebody else's cannot be
+// told from the answer. The present address takes a pending one back; so does a new password. Where the deployment
+// sends no mail, the change takes effect at once, and an address that is taken is a `409`. At most 10 such changes an
+// hour.
+//
 // When the password changes, every session and every earlier token ends. The answer then holds new tokens for the
 // caller's own session: replace the stored ones with them. A rename leaves tokens alone.
 //
@@ -1889,6 +2168,12 @@ func (c *Core) ChangeMyCredentialsWithBody(ctx context.Context, params *ChangeMy
 // `current_password` is always required with `new_password`. With `username` or `email` alone it is required
 // unless the user signed in within the last five minutes. A missing one is `422` with the pointer
 // `/current_password`; a wrong one is `403` with the code `wrong_current_password` and counts against the user.
+//
+// A new `email` is pending until the link that is mailed to it confirms it within 24 hours: `pending_email` shows it,
+// `email` stays in force, and the address on file gets a notice. Whether the address is somebody else's cannot be
+// told from the answer. The present address takes a pending one back; so does a new password. Where the deployment
+// sends no mail, the change takes effect at once, and an address that is taken is a `409`. At most 10 such changes an
+// hour.
 //
 // When the password changes, every session and every earlier token ends. The answer then holds new tokens for the
 // caller's own session: replace the stored ones with them. A rename leaves tokens alone.
@@ -2294,6 +2579,86 @@ func NewGetUsernameHistoryRequest(server string, id UserID) (*http.Request, erro
 	return req, nil
 }
 
+// NewRevertCredentialsRequest calls the generic RevertCredentials builder with application/json body
+func NewRevertCredentialsRequest(server string, body RevertCredentialsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRevertCredentialsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRevertCredentialsRequestWithBody constructs an http.Request for the RevertCredentials method, with any body, and a specified content type
+func NewRevertCredentialsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/credential-reverts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewConfirmEmailRequest calls the generic ConfirmEmail builder with application/json body
+func NewConfirmEmailRequest(server string, body ConfirmEmailJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewConfirmEmailRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewConfirmEmailRequestWithBody constructs an http.Request for the ConfirmEmail method, with any body, and a specified content type
+func NewConfirmEmailRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/email-confirmations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewIssueTokenRequestWithFormdataBody calls the generic IssueToken builder with application/x-www-form-urlencoded body
 func NewIssueTokenRequestWithFormdataBody(server string, body IssueTokenFormdataRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -2357,6 +2722,46 @@ func NewGetPasswordPolicyRequest(server string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewRedeemPasswordResetRequest calls the generic RedeemPasswordReset builder with application/json body
+func NewRedeemPasswordResetRequest(server string, body RedeemPasswordResetJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRedeemPasswordResetRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRedeemPasswordResetRequestWithBody constructs an http.Request for the RedeemPasswordReset method, with any body, and a specified content type
+func NewRedeemPasswordResetRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/password-resets/redeem")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }

@@ -102,6 +102,21 @@ func (c *Client) ChangeMyCredentials(ctx context.Context, change OwnCredentialsC
 	return tagged[ChangedCredentials](c.core.ChangeMyCredentials(ctx, params, change))
 }
 
+// RedeemPasswordReset sets the password that the user chose, for the token of a mailed reset link.
+func (c *Client) RedeemPasswordReset(ctx context.Context, token, newPassword string) error {
+	return nothing(c.core.RedeemPasswordReset(withoutToken(ctx), PasswordRedemption{Token: token, NewPassword: newPassword}))
+}
+
+// ConfirmEmail lets a pending e-mail address take effect, for the token that was mailed to it.
+func (c *Client) ConfirmEmail(ctx context.Context, token string) (*EmailConfirmed, error) {
+	return body[EmailConfirmed](c.core.ConfirmEmail(withoutToken(ctx), LinkToken{Token: token}))
+}
+
+// RevertCredentials undoes a change that was not the user's, for the token of its notice.
+func (c *Client) RevertCredentials(ctx context.Context, token string) (*CredentialsReverted, error) {
+	return body[CredentialsReverted](c.core.RevertCredentials(withoutToken(ctx), LinkToken{Token: token}))
+}
+
 // GetPasswordPolicy answers the rules for passwords and usernames: with a token those of its account.
 func (c *Client) GetPasswordPolicy(ctx context.Context) (*PasswordPolicy, error) {
 	return body[PasswordPolicy](c.core.GetPasswordPolicy(ctx))
