@@ -132,6 +132,7 @@ func TestAllow_matrix(t *testing.T) {
 	matrix := map[string]map[string]error{
 		"signIn": public, "refreshSession": public, "issueToken": public, "getPasswordPolicy": public, "getJwks": public,
 		"getIssuerMetadata": public, "getOpenapi": public, "getProblem": public,
+		"redeemPasswordReset": public, "confirmEmail": public, "revertCredentials": public,
 		"signOut": self, "getMe": self, "getMyCredentials": self, "changeMyCredentials": self,
 		"listUsers": administration("reader"), "getUser": administration("reader"), "getUsernameHistory": administration("reader"),
 		"changeUserCredentials": administration("manager"), "resetPassword": administration("resetter"),
