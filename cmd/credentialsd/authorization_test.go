@@ -16,7 +16,6 @@ import (
 
 	"github.com/salesexec/credentials/internal/access"
 	"github.com/salesexec/credentials/internal/change"
-	"github.com/salesexec/credentials/internal/client"
 	"github.com/salesexec/credentials/internal/credential"
 	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/store"
@@ -32,17 +31,10 @@ func serviceToken(s *service, scope string) string {
 	return s.want(a, http.StatusOK, "").text("access_token")
 }
 
-// alterDemoClient changes the registration of the demo service.
-func alterDemoClient(t *testing.T, db *store.Store, alter func(c *client.Client)) {
+// alterDemoClient sets columns of the demo service's registration.
+func alterDemoClient(t *testing.T, s *service, columns string) {
 	t.Helper()
-	c, err := db.Client(t.Context(), "demo-service")
-	if err != nil {
-		t.Fatal(err)
-	}
-	alter(&c)
-	if err := db.PutClient(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
+	execute(t, s.databaseURL, "UPDATE clients SET "+columns+" WHERE id = 'demo-service'")
 }
 
 // request is one way to call an operation, of user bo where there is a target.
@@ -364,7 +356,6 @@ func TestAuthorization_actorGuard(t *testing.T) {
 // a scope of their own only.
 func TestAuthorization_services(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, s *service) {
-		db := s.database()
 		id := func(name string) string { return s.user(name).ID }
 		all := serviceToken(s, strings.Join(access.Scopes(), " "))
 		for _, name := range []string{"olga", "oscar"} {
@@ -383,12 +374,12 @@ func TestAuthorization_services(t *testing.T) {
 		wantManaged(s, all, id("bo"))
 
 		// A registration that lost a scope, or was moved to another account, counts at once.
-		alterDemoClient(t, db, func(c *client.Client) { c.Scopes = []string{access.ScopeUsersRead} })
+		alterDemoClient(t, s, "scopes = 'users:read'")
 		s.want(s.reset(all, id("bo"), nil), http.StatusForbidden, "insufficient_scope")
 		s.want(s.call(http.MethodGet, "/admin/users/"+id("bo"), all, nil), http.StatusOK, "")
-		alterDemoClient(t, db, func(c *client.Client) { c.AccountID = "other" })
+		alterDemoClient(t, s, "account_id = 'other'")
 		s.want(s.call(http.MethodGet, "/admin/users/"+id("bo"), all, nil), http.StatusNotFound, "not_found")
-		alterDemoClient(t, db, func(c *client.Client) { c.AccountID = "" })
+		alterDemoClient(t, s, "account_id = NULL")
 		for _, name := range []string{"bo", "olga"} {
 			s.want(s.call(http.MethodGet, "/admin/users/"+id(name), all, nil), http.StatusOK, "")
 		}

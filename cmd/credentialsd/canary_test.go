@@ -79,15 +79,11 @@ func TestCanary(t *testing.T) {
 // dump returns every value of every table as text.
 func dump(t *testing.T, url string) string {
 	t.Helper()
-	driver, dsn, list := "pgx", url, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
-	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
-		driver, dsn, list = "sqlite", "file:"+path, "SELECT name FROM sqlite_master WHERE type = 'table'"
+	list := "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+	if strings.HasPrefix(url, "sqlite:") {
+		list = "SELECT name FROM sqlite_master WHERE type = 'table'"
 	}
-	db, err := sql.Open(driver, dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
+	db := connect(t, url)
 	var text strings.Builder
 	tables := rowsOf(t, db, list)
 	for _, table := range tables {
@@ -99,6 +95,29 @@ func dump(t *testing.T, url string) string {
 		t.Fatalf("the dump found only the tables %v", tables)
 	}
 	return text.String()
+}
+
+// connect opens a database without the store, until the test ends.
+func connect(t *testing.T, url string) *sql.DB {
+	t.Helper()
+	driver, dsn := "pgx", url
+	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
+		driver, dsn = "sqlite", "file:"+path+"?_pragma=busy_timeout(10000)"
+	}
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// execute runs a statement on a database as somebody with rights to it would.
+func execute(t *testing.T, url, statement string) {
+	t.Helper()
+	if _, err := connect(t, url).ExecContext(context.Background(), statement); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func rowsOf(t *testing.T, db *sql.DB, query string) [][]any {

@@ -197,13 +197,24 @@ func (d devCommand) seed(ctx context.Context, s *store.Store, now time.Time) (de
 		}
 		made.Users = append(made.Users, shown)
 	}
-	proof, hash := client.NewSecret()
-	c := client.Client{ID: "demo-service", Name: "Demo service", AccountID: "demo", Scopes: access.Scopes(), SecretHash: hash, CreatedAt: now}
-	if err := s.PutClient(ctx, c); err != nil {
+	service, err := seedClient(ctx, s, now)
+	if err != nil {
 		return demo{}, err
 	}
-	made.Clients = []demoClient{{ClientID: c.ID, ClientSecret: proof.Reveal(), Scopes: c.Scopes, AccountID: c.AccountID}}
+	made.Clients = []demoClient{service}
 	return made, nil
+}
+
+// seedClient registers the demo client, or gives it a new secret: the one of a run before, or of another replica, stays
+// good for a day.
+func seedClient(ctx context.Context, s *store.Store, now time.Time) (demoClient, error) {
+	registrar := client.NewRegistrar(s, func() time.Time { return now })
+	c := client.Client{ID: "demo-service", Name: "Demo service", AccountID: "demo", Scopes: access.Scopes()}
+	_, proof, err := registrar.Register(ctx, c)
+	if errors.Is(err, client.ErrExists) {
+		proof, _, err = registrar.Rotate(ctx, c.ID, 24*time.Hour)
+	}
+	return demoClient{ClientID: c.ID, ClientSecret: proof.Reveal(), Scopes: c.Scopes, AccountID: c.AccountID}, err
 }
 
 func (d devCommand) seedUser(ctx context.Context, s *store.Store, hasher *password.Hasher, u user.User, now time.Time) (demoUser, error) {

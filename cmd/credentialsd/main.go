@@ -55,6 +55,7 @@ type commands struct {
 	User struct {
 		Create userCreateCommand `cmd:"" help:"Create a user, with the account if it is new, and print a temporary password once."`
 	} `cmd:"" help:"Manage users from the command line."`
+	Client  clientCommands `cmd:"" help:"Manage the services that may call this one."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

@@ -2,8 +2,13 @@ package main
 
 import (
 	"encoding/base64"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +72,8 @@ func TestOAuth_token(t *testing.T) {
 			"one scope":                 {"grant_type=client_credentials&scope=users:read", client.ClientID, nil, "users:read"},
 			"two scopes":                {"grant_type=client_credentials&scope=users%3Aread+credentials%3Areset", client.ClientID, nil, "users:read credentials:reset"},
 			"empty scope is none (3.2)": {"grant_type=client_credentials&scope=", client.ClientID, nil, all},
+			"scope twice in the list":   {"grant_type=client_credentials&scope=users%3Aread+users%3Aread", client.ClientID, nil, "users:read"},
+			"client_id beside Basic":    {"grant_type=client_credentials&client_id=" + client.ClientID, client.ClientID, nil, all},
 			"unknown parameter (3.2)":   {"grant_type=client_credentials&resource=x", client.ClientID, nil, all},
 			"charset":                   {"grant_type=client_credentials", client.ClientID, []string{"Content-Type", "application/x-www-form-urlencoded; charset=UTF-8"}, all},
 		} {
@@ -75,7 +82,7 @@ func TestOAuth_token(t *testing.T) {
 				if a.text("token_type") != "Bearer" || !inSeconds(a.body["expires_in"], 15*time.Minute) || a.text("scope") != test.scope || a.body["refresh_token"] != nil {
 					t.Errorf("%s", a.raw)
 				}
-				if a.header.Get("Cache-Control") != "no-store" || a.header.Get("Content-Type") != "application/json" {
+				if a.header.Get("Cache-Control") != "no-store" || a.header.Get("Pragma") != "no-cache" || a.header.Get("Content-Type") != "application/json" {
 					t.Errorf("%v", a.header)
 				}
 				s.want(s.call(http.MethodGet, "/admin/users", a.text("access_token"), nil), http.StatusOK, "")
@@ -116,6 +123,7 @@ func TestOAuth_refusals(t *testing.T) {
 			{"wrong secret in the body", grant + "&client_id=" + id + "&client_secret=wrong", "", "", 401, "invalid_client"},
 			{"NUL in the id", grant, "demo\x00service", proof, 401, "invalid_client"},
 			{"broken UTF-8 in the id", grant, "demo\xffservice", proof, 401, "invalid_client"},
+			{"two clients", grant + "&client_id=other", id, proof, 400, "invalid_request"},
 			{"a user as a client", grant, "alex", demoPassword, 401, "invalid_client"},
 		} {
 			t.Run(test.name, func(t *testing.T) {
@@ -123,6 +131,27 @@ func TestOAuth_refusals(t *testing.T) {
 			})
 		}
 	})
+}
+
+// RFC 6749 section 2.3: one way of proving, and a header is one whatever it holds.
+func TestOAuth_headers(t *testing.T) {
+	s := start(t, databaseURL(t, "sqlite"))
+	client := s.demo.Clients[0]
+	proven := "grant_type=client_credentials&client_id=" + client.ClientID + "&client_secret=" + client.ClientSecret
+	for header, want := range map[string]struct {
+		status int
+		code   string
+	}{
+		"Bearer x": {400, "invalid_request"}, "Basic ?": {400, "invalid_request"}, "Basic": {400, "invalid_request"},
+	} {
+		wantRefusal(t, s.oauth(proven, "", "", "Authorization", header), want.status, want.code)
+		wantRefusal(t, s.oauth("grant_type=client_credentials", "", "", "Authorization", header), http.StatusUnauthorized, "invalid_client")
+	}
+	head, _ := s.exchange("POST /oauth/token HTTP/1.1\r\nHost: x\r\nAuthorization: " + basic(client.ClientID, client.ClientSecret) + "\r\nAuthorization: Basic eDp5" +
+		"\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 29\r\nConnection: close\r\n\r\ngrant_type=client_credentials")
+	if !strings.HasPrefix(head, "HTTP/1.1 400 ") {
+		t.Errorf("two headers: %s", head)
+	}
 }
 
 // RFC 6749 section 2.3.1: never in the URL, where logs keep it; section 3.2: a parameter in the URL is none.
@@ -163,4 +192,56 @@ func TestOAuth_onlyForms(t *testing.T) {
 	filled := func(length int) string { return form + strings.Repeat("a", length-len(form)) }
 	s.want(s.oauth(filled(16<<10), client.ClientID, client.ClientSecret), http.StatusOK, "")
 	s.want(s.oauth(filled(16<<10+1), client.ClientID, client.ClientSecret), http.StatusRequestEntityTooLarge, "body_too_large")
+}
+
+// RFC 6749 sections 4.4.2, 4.4.3, 5.1 and 5.2, byte by byte as in their examples: the request with its line ends, the fields
+// of the answer and the members of its body.
+func TestOAuth_wire(t *testing.T) {
+	s := start(t, databaseURL(t, "sqlite"))
+	client := s.demo.Clients[0]
+	fields := regexp.MustCompile(`(?mi)^(Content-Type|Cache-Control|Pragma|WWW-Authenticate): .*$`)
+	for name, test := range map[string]struct {
+		proof, form, status string
+		fields              []string
+		body                string // a pattern
+	}{
+		"4.4.2 and 4.4.3": {client.ClientSecret, "grant_type=client_credentials", "HTTP/1.1 200 OK", []string{"Cache-Control: no-store", "Content-Type: application/json", "Pragma: no-cache"},
+			`\{"access_token":"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+","expires_in":(899|900),"scope":"[a-z:. ]+","token_type":"Bearer"\}`},
+		"5.2 400": {client.ClientSecret, "grant_type=client_credentials&scope=root", "HTTP/1.1 400 Bad Request", []string{"Cache-Control: no-store", "Content-Type: application/json", "Pragma: no-cache"},
+			`\{"error":"invalid_scope","error_description":"[ -!#-[\]-~]+"\}`},
+		"5.2 401": {"wrong", "grant_type=client_credentials", "HTTP/1.1 401 Unauthorized", []string{"Cache-Control: no-store", "Content-Type: application/json", "Pragma: no-cache", `Www-Authenticate: Basic realm="salesexec"`},
+			`\{"error":"invalid_client","error_description":"[ -!#-[\]-~]+"\}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			head, body := s.exchange("POST /oauth/token HTTP/1.1\r\nHost: server.example.com\r\nAuthorization: " + basic(client.ClientID, test.proof) +
+				"\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: " + strconv.Itoa(len(test.form)) + "\r\nConnection: close\r\n\r\n" + test.form)
+			got := fields.FindAllString(head, -1)
+			slices.Sort(got)
+			if !strings.HasPrefix(head, test.status+"\n") || !slices.Equal(got, test.fields) {
+				t.Errorf("got\n%s", head)
+			}
+			if !regexp.MustCompile("^" + test.body + "\n?$").MatchString(body) {
+				t.Errorf("got %s", body)
+			}
+		})
+	}
+}
+
+// exchange sends bytes and returns the head, with plain line ends, and the body of the answer.
+func (s *service) exchange(request string) (head, body string) {
+	s.t.Helper()
+	connection, err := (&net.Dialer{Timeout: time.Minute}).DialContext(s.t.Context(), "tcp", strings.TrimPrefix(s.demo.URL, "http://"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = connection.Close() }()
+	if _, err := io.WriteString(connection, request); err != nil {
+		s.t.Fatal(err)
+	}
+	all, err := io.ReadAll(connection)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	head, body, _ = strings.Cut(string(all), "\r\n\r\n")
+	return strings.ReplaceAll(head, "\r\n", "\n"), body
 }

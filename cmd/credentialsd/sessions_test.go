@@ -11,7 +11,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/salesexec/credentials/internal/change"
-	"github.com/salesexec/credentials/internal/client"
 	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/store"
 	"github.com/salesexec/credentials/internal/user"
@@ -271,7 +270,7 @@ func TestSessions_disabled(t *testing.T) {
 
 		access := serviceToken(s, "users:read")
 		s.want(s.call(http.MethodGet, "/admin/users", access, nil), http.StatusOK, "")
-		alterDemoClient(t, db, func(c *client.Client) { c.Disabled = true })
+		alterDemoClient(t, s, "disabled = (1 = 1)")
 		s.want(s.call(http.MethodGet, "/admin/users", access, nil), http.StatusUnauthorized, "unauthorized")
 	})
 }

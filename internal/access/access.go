@@ -56,6 +56,9 @@ type Origin struct {
 	RequestID string
 	IP        string
 	UserAgent string
+	// OnBehalfOf is the user that a service says it acts for: a claim of the service, which nobody has checked and which
+	// gives it nothing. It is left out of encodings where there is none: digests of events from before it hold.
+	OnBehalfOf user.ID `json:",omitempty"`
 }
 
 // HasScope tells whether a service was given the scope.
@@ -82,11 +85,18 @@ const (
 	ScopeManage              = "credentials:manage"
 	ScopeReset               = "credentials:reset"
 	ScopeResetAdministrators = "credentials:reset:administrators"
+	ScopeVerify              = "credentials:verify"
+	ScopeAttribution         = "attribution:read"
+	ScopeSignalsRead         = "ssf.read" // the two names are those of the CAEP interoperability profile
+	ScopeSignalsManage       = "ssf.manage"
 )
 
-// Scopes returns every scope there is, sorted.
+// Scopes returns every scope there is, sorted: the closed list that a client is registered with.
 func Scopes() []string {
-	return []string{ScopeManage, ScopeReset, ScopeResetAdministrators, ScopeUsersRead, ScopeUsersWrite}
+	return []string{
+		ScopeAttribution, ScopeManage, ScopeReset, ScopeResetAdministrators, ScopeVerify, ScopeSignalsManage, ScopeSignalsRead,
+		ScopeUsersRead, ScopeUsersWrite,
+	}
 }
 
 // Rule is one row of the authorization table.

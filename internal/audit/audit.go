@@ -33,6 +33,10 @@ const (
 	PasswordDisabled    Action = "password.disabled"          // too many consecutive failures: the password opens nothing until it is reset
 	PasswordRehashed    Action = "password.rehashed"          // a sign-in replaced an outdated hash by a stronger one of the same password
 	UserCreated         Action = "user.created"               // the operator made a user
+	ServiceCreated      Action = "service.created"            // the operator registered a client
+	ServiceRotated      Action = "service.secret_rotated"     // the operator gave a client a further secret
+	ServiceDisabled     Action = "service.disabled"           // the operator made a client's secrets and tokens good for nothing
+	ServiceEnabled      Action = "service.enabled"            // the operator took that back
 	ServiceTokenIssued  Action = "service.token_issued"       // a client proved itself and got a token
 	ServiceTokenRefused Action = "service.token_refused"      // a client did not prove itself, or asked for more than it was given
 )
@@ -71,6 +75,7 @@ type Details struct {
 	Method         string   `json:"method,omitempty"` // of a reset: temporary, set, link
 	SessionsEnded  int      `json:"sessions_ended,omitempty"`
 	Failures       int      `json:"failures,omitempty"` // consecutive failures up to now
+	Scopes         []string `json:"scopes,omitempty"`   // that a client was given
 	Scheme         string   `json:"scheme,omitempty"`   // hash scheme that was replaced
 	Notice         string   `json:"notice,omitempty"`   // kind of a mail
 	Typed          string   `json:"typed,omitempty"`    // short fingerprint of a name nobody has: it may be a mistyped password

@@ -20,7 +20,10 @@ type Seal struct {
 }
 
 // canonical is the form an event is digested in: fixed members, fixed order, times in UTC to the microsecond (what
-// both databases keep). Changing it breaks every chain; a new form needs a new Version.
+// both databases keep). Changing it breaks every chain; a new form needs a new Version. A member that is new in Origin or
+// Details is left out while it is empty: then older events keep their digests, and none passes for another, since a value
+// that is taken away or added still shows. The release before does not know the member and would seal events without it,
+// so a release that writes one follows a release that reads it.
 type canonical struct {
 	Version   int           `json:"version"`
 	ID        string        `json:"id"`

@@ -1,7 +1,7 @@
 // Package client knows the other services: who they are, how they prove it, and what they may do.
 //
-// It depends on packages access, audit, change, secret and session (whose issuer mints their tokens), and names the
-// store it needs.
+// It depends on packages access, audit, change, secret, session (whose issuer mints their tokens) and user, and names the
+// stores it needs.
 package client
 
 import (
@@ -29,25 +29,30 @@ var (
 
 // Client is a registered service.
 type Client struct {
-	ID         string
-	Name       string
-	AccountID  string // empty: every account
-	Scopes     []string
-	SecretHash string // hex SHA-256: the secret has 256 random bits, so no slow hash is needed (ASVS 6.5.2)
-	Disabled   bool
-	CreatedAt  time.Time
+	ID        string
+	Name      string
+	AccountID string // empty: every account
+	Scopes    []string
+	Disabled  bool
+	CreatedAt time.Time
 }
 
-// NewSecret makes a client secret and the hash that is kept of it.
-func NewSecret() (secret.Text, string) {
-	made := secret.NewToken()
-	return made, made.Digest()
+// Secret is what is kept of one of a client's secrets. A client has more than one while they are rotated.
+type Secret struct {
+	Digest    string // secret.Text.Digest of it: it opens nothing
+	CreatedAt time.Time
+	ExpiresAt *time.Time // when it stops being good; nil for the newest
 }
 
-// Store is what clients need of the database.
+// good tells whether the secret may still be used at now.
+func (s Secret) good(now time.Time) bool { return s.ExpiresAt == nil || now.Before(*s.ExpiresAt) }
+
+// Store is what the answers about clients need of the database.
 type Store interface {
 	// Client finds a client. session.ErrNotFound when there is none.
 	Client(ctx context.Context, id string) (Client, error)
+	// ClientSecrets returns a client's secrets, the newest first.
+	ClientSecrets(ctx context.Context, id string) ([]Secret, error)
 	// Account finds an account. session.ErrNotFound when there is none.
 	Account(ctx context.Context, id string) (user.Account, error)
 	// Commit saves a change whole or not at all.
@@ -106,13 +111,16 @@ func (r *Registry) IssueToken(ctx context.Context, id string, proof secret.Text,
 	if err != nil && !errors.Is(err, session.ErrNotFound) {
 		return Token{}, fmt.Errorf("client: issue a token: %w", err)
 	}
-	good := subtle.ConstantTimeCompare([]byte(proof.Digest()), []byte(c.SecretHash)) == 1
-	if !good || c.Disabled {
+	proven, err := r.proves(ctx, c, proof)
+	if err != nil {
+		return Token{}, err
+	}
+	if !proven || c.Disabled {
 		return Token{}, errors.Join(ErrInvalidClient, r.record(ctx, c, audit.ServiceTokenRefused, audit.Refused, "invalid_client", origin))
 	}
 	scopes := c.Scopes
 	if scope != "" {
-		scopes = strings.Fields(scope)
+		scopes = wantedScopes(scope)
 	}
 	if len(scopes) == 0 || slices.ContainsFunc(scopes, func(s string) bool { return !slices.Contains(c.Scopes, s) }) {
 		return Token{}, errors.Join(ErrInvalidScope, r.record(ctx, c, audit.ServiceTokenRefused, audit.Refused, "invalid_scope", origin))
@@ -128,6 +136,32 @@ func (r *Registry) IssueToken(ctx context.Context, id string, proof secret.Text,
 		return Token{}, err
 	}
 	return Token{Access: raw, ExpiresAt: expires, Scope: granted}, nil
+}
+
+// proves tells whether proof is one of the client's secrets that are good now.
+func (r *Registry) proves(ctx context.Context, c Client, proof secret.Text) (bool, error) {
+	secrets, err := r.store.ClientSecrets(ctx, c.ID)
+	if err != nil {
+		return false, fmt.Errorf("client: secrets of %s: %w", c.ID, err)
+	}
+	digest, proven := []byte(proof.Digest()), false
+	for _, s := range secrets {
+		if s.good(r.now()) && subtle.ConstantTimeCompare(digest, []byte(s.Digest)) == 1 {
+			proven = true
+		}
+	}
+	return proven, nil
+}
+
+// wantedScopes returns the scopes of a request, each once: it is a set (RFC 6749 section 3.3).
+func wantedScopes(scope string) []string {
+	var wanted []string
+	for s := range strings.FieldsSeq(scope) {
+		if !slices.Contains(wanted, s) {
+			wanted = append(wanted, s)
+		}
+	}
+	return wanted
 }
 
 // allAccounts stands in the account_id of a token whose client is registered for every account.

@@ -150,6 +150,10 @@ func (s *Server) gate(rule access.Rule) echo.MiddlewareFunc {
 				return err
 			}
 			c.Set(actorName, actor)
+			if ctx, err = withClaim(ctx, c.Request().Header.Values(onBehalfOf), actor); err != nil {
+				return err
+			}
+			c.SetRequest(c.Request().WithContext(context.WithValue(ctx, actorKey, actor)))
 			if err := rule.Allow(actor); err != nil {
 				return errors.Join(err, s.recordDenied(c, rule, actor, err))
 			}
@@ -161,10 +165,29 @@ func (s *Server) gate(rule access.Rule) echo.MiddlewareFunc {
 					return err
 				}
 			}
-			c.SetRequest(c.Request().WithContext(context.WithValue(ctx, actorKey, actor)))
 			return next(c)
 		}
 	}
+}
+
+// onBehalfOf is the header in which a service says which user it acts for.
+const onBehalfOf = "X-On-Behalf-Of"
+
+// withClaim keeps whom a service says it acts for with where the request came from. It gives the service nothing, so nobody
+// looks whether there is such a user.
+func withClaim(ctx context.Context, claims []string, actor access.Actor) (context.Context, error) {
+	if len(claims) == 0 || actor.Kind == access.Nobody {
+		return ctx, nil
+	}
+	origin := originOf(ctx)
+	origin.OnBehalfOf = user.ID(claims[0])
+	switch {
+	case actor.Kind != access.Service:
+		return nil, &malformedError{detail: "Only a service acts on behalf of a user: leave the header " + onBehalfOf + " out."}
+	case len(claims) > 1 || !origin.OnBehalfOf.Valid():
+		return nil, &malformedError{detail: "The header " + onBehalfOf + " must be one user id."}
+	}
+	return context.WithValue(ctx, originKey, origin), nil
 }
 
 // recordDenied puts a refused change into the audit trail; a refused look is in the log alone.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 
 	"github.com/labstack/echo/v4"
@@ -30,6 +31,7 @@ var errNotForm = errors.New("httpapi: not a form")
 func proveClient(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		request := c.Request()
+		c.Response().Header().Set("Pragma", "no-cache") // beside Cache-Control, for caches of HTTP/1.0 (RFC 6749 section 5.1)
 		if err := checkMediaType(request, mediaForm); err != nil {
 			return fmt.Errorf("%w: %w", errNotForm, err)
 		}
@@ -38,26 +40,40 @@ func proveClient(next echo.HandlerFunc) echo.HandlerFunc {
 			return err
 		}
 		form, err := url.ParseQuery(string(body))
-		proof := clientProof{id: form.Get("client_id"), secret: secret.New(form.Get("client_secret"))}
+		proof := proofIn(request, form)
 		if err != nil {
 			proof.fault = "The body is not a form."
-		}
-		for _, values := range form {
-			if len(values) > 1 {
-				proof.fault = "A parameter was sent twice."
-			}
-		}
-		if id, pw, ok := request.BasicAuth(); ok {
-			if !proof.secret.Empty() {
-				proof.fault = "The client proved itself in two ways."
-			}
-			proof.id, proof.secret = unescape(id), secret.New(unescape(pw))
 		}
 		// The body alone reaches the binding: a parameter in the URL is none (RFC 6749 section 3.2).
 		request.Form, request.PostForm = form, form
 		c.SetRequest(request.WithContext(context.WithValue(request.Context(), clientProofKey, proof)))
 		return next(c)
 	}
+}
+
+// proofIn finds how the client proves itself: in the header or in the form, never in both.
+func proofIn(request *http.Request, form url.Values) clientProof {
+	proof := clientProof{id: form.Get("client_id"), secret: secret.New(form.Get("client_secret"))}
+	for _, values := range form {
+		if len(values) > 1 {
+			proof.fault = "A parameter was sent twice."
+		}
+	}
+	header := request.Header.Values("Authorization")
+	switch {
+	case len(header) > 1:
+		proof.fault = "Send one Authorization header."
+	case len(header) == 1 && !proof.secret.Empty():
+		proof.fault = "The client proved itself in two ways."
+	case len(header) == 1:
+		id, pw, _ := request.BasicAuth() // what is no Basic proves nothing
+		named := proof.id
+		proof.id, proof.secret = unescape(id), secret.New(unescape(pw))
+		if named != "" && named != proof.id {
+			proof.fault = "The header and the form name different clients."
+		}
+	}
+	return proof
 }
 
 // unescape undoes the form encoding that RFC 6749 section 2.3.1 asks for before Basic.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/salesexec/credentials/internal/access"
 	"github.com/salesexec/credentials/internal/audit"
+	"github.com/salesexec/credentials/internal/user"
 )
 
 type eventRow struct {
@@ -32,6 +33,7 @@ type eventRow struct {
 	RequestID      string
 	IP             string
 	UserAgent      string
+	OnBehalfOf     string
 	Details        string
 }
 
@@ -47,7 +49,7 @@ func eventRowOf(e audit.Event) (eventRow, error) {
 		ActorKind: string(e.Actor.Kind), ActorID: e.Actor.ID, ActorUsername: e.Actor.Username, ActorName: e.Actor.Name,
 		TargetKind: string(e.Target.Kind), TargetID: e.Target.ID, TargetUsername: e.Target.Username, TargetName: e.Target.Name,
 		SessionID: e.SessionID, Reason: e.Reason, RequestID: e.Origin.RequestID, IP: e.Origin.IP, UserAgent: e.Origin.UserAgent,
-		Details: string(details),
+		OnBehalfOf: string(e.Origin.OnBehalfOf), Details: string(details),
 	}, nil
 }
 
@@ -57,7 +59,7 @@ func (r eventRow) event() (audit.Event, error) {
 		Actor:     audit.Party{Kind: access.Kind(r.ActorKind), ID: r.ActorID, Username: r.ActorUsername, Name: r.ActorName},
 		Target:    audit.Party{Kind: access.Kind(r.TargetKind), ID: r.TargetID, Username: r.TargetUsername, Name: r.TargetName},
 		SessionID: r.SessionID, Reason: r.Reason,
-		Origin: access.Origin{RequestID: r.RequestID, IP: r.IP, UserAgent: r.UserAgent},
+		Origin: access.Origin{RequestID: r.RequestID, IP: r.IP, UserAgent: r.UserAgent, OnBehalfOf: user.ID(r.OnBehalfOf)},
 	}
 	if err := json.Unmarshal([]byte(r.Details), &e.Details); err != nil {
 		return audit.Event{}, fmt.Errorf("store: details of event %s: %w", r.ID, err)
@@ -199,7 +201,7 @@ func (s *Store) Integrity(ctx context.Context, account string) (audit.Integrity,
 		}
 		err := s.query(ctx).Raw("SELECT "+columns("s", "s_", "account_id", "sequence", "event_id", "digest", "chain")+
 			", COALESCE(e.id, '') AS id, COALESCE(e.details, '{}') AS details, e.account_id, e.at, e.action, e.outcome, e.actor_kind, e.actor_id, e.actor_username, e.actor_name,"+
-			" e.target_kind, e.target_id, e.target_username, e.target_name, e.session_id, e.reason, e.request_id, e.ip, e.user_agent"+
+			" e.target_kind, e.target_id, e.target_username, e.target_name, e.session_id, e.reason, e.request_id, e.ip, e.user_agent, e.on_behalf_of"+
 			" FROM audit_seals s LEFT JOIN audit_events e ON e.id = s.event_id WHERE s.account_id = ? AND s.sequence > ? ORDER BY s.sequence LIMIT ?",
 			account, after, sealBatch).Scan(&rows).Error
 		if err != nil {

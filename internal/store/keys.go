@@ -3,15 +3,11 @@ package store
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"gorm.io/gorm"
 
-	"github.com/salesexec/credentials/internal/client"
 	"github.com/salesexec/credentials/internal/secret"
-	"github.com/salesexec/credentials/internal/session"
 )
 
 // sealedKey is the purpose that signing keys are sealed for.
@@ -77,54 +73,5 @@ func (s *Store) AddSigningKey(ctx context.Context, key SigningKey, newest string
 			return ErrNewerKey
 		}
 		return err
-	})
-}
-
-type clientRow struct {
-	ID         string
-	Name       string
-	AccountID  *string
-	Scopes     string
-	SecretHash string
-	Disabled   bool
-	CreatedAt  time.Time
-}
-
-func (clientRow) TableName() string { return "clients" }
-
-// Client finds a service. session.ErrNotFound when there is none.
-func (s *Store) Client(ctx context.Context, id string) (client.Client, error) {
-	if !utf8.ValidString(id) || strings.ContainsRune(id, 0) { // PostgreSQL takes no such text, so there is no such client
-		return client.Client{}, session.ErrNotFound
-	}
-	var row clientRow
-	err := s.query(ctx).Where("id = ?", id).Take(&row).Error
-	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return client.Client{}, session.ErrNotFound
-	}
-	if err != nil {
-		return client.Client{}, s.translate(err)
-	}
-	found := client.Client{
-		ID: row.ID, Name: row.Name, Scopes: strings.Fields(row.Scopes), SecretHash: row.SecretHash,
-		Disabled: row.Disabled, CreatedAt: moment(row.CreatedAt),
-	}
-	if row.AccountID != nil {
-		found.AccountID = *row.AccountID
-	}
-	return found, nil
-}
-
-// PutClient registers a service, or replaces its registration.
-func (s *Store) PutClient(ctx context.Context, c client.Client) error {
-	var account *string
-	if c.AccountID != "" {
-		account = &c.AccountID
-	}
-	return s.transaction(ctx, func(tx *gorm.DB) error {
-		return tx.Exec("INSERT INTO clients (id, name, account_id, scopes, secret_hash, disabled, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)"+
-			" ON CONFLICT (id) DO UPDATE SET name = excluded.name, account_id = excluded.account_id, scopes = excluded.scopes,"+
-			" secret_hash = excluded.secret_hash, disabled = excluded.disabled",
-			c.ID, c.Name, account, strings.Join(c.Scopes, " "), c.SecretHash, c.Disabled, moment(c.CreatedAt)).Error
 	})
 }

@@ -99,7 +99,13 @@ func TestLog_slowStatements(t *testing.T) {
 		_, err := s.Commit(ctx, markedChange())
 		must(t, err)
 		must(t, s.AddSigningKey(ctx, store.SigningKey{ID: "key-1", Private: secret.New(canary), ActiveFrom: storetest.Now()}, "", time.Time{}))
-		must(t, s.PutClient(ctx, client.Client{ID: canary, Name: canary, AccountID: "demo", SecretHash: canary, CreatedAt: storetest.Now()}))
+		service, kept := client.Client{ID: canary, Name: canary, AccountID: "demo", CreatedAt: storetest.Now()}, client.Secret{Digest: canary, CreatedAt: storetest.Now()}
+		must(t, s.CreateClient(ctx, service, kept, event(audit.ServiceCreated, person())))
+		kept.Digest += "2"
+		must(t, s.RotateClient(ctx, canary, kept, storetest.Now(), event(audit.ServiceRotated, person())))
+		if _, err := s.ClientSecrets(ctx, canary); err != nil {
+			t.Error(err)
+		}
 		if _, err := s.MemberByUsername(ctx, canary); err != nil {
 			t.Error(err)
 		}

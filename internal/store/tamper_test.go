@@ -28,6 +28,9 @@ func newTrail(t *testing.T, s *store.Store, account string) trail {
 		target := user.User{ID: user.ID(fmt.Sprintf("target-%d", i)), AccountID: account, Username: "alex", DisplayName: "Alex Reed"}
 		actor := access.Actor{Kind: access.Person, User: user.User{ID: "ada-1", Username: "ada", DisplayName: "Ada Marsh"}, SessionID: "session-1"}
 		origin := access.Origin{RequestID: "request-1", IP: "192.0.2.1", UserAgent: "test"}
+		if i == 3 {
+			origin.OnBehalfOf = "bo-1"
+		}
 		e := audit.New(audit.ChangeRefused, audit.Refused, actor, target, origin, storetest.Now())
 		e.Reason, e.Details.Code, e.Details.Violations = "asked for", "policy_violation", []string{"/new_password too_short"}
 		_, err := s.Commit(t.Context(), change.Change{At: e.At, Audit: []audit.Event{e}})
@@ -57,7 +60,7 @@ type tampering struct {
 
 // strayEvent copies an event under an id of its own.
 const strayEvent = "INSERT INTO audit_events SELECT {stray}, account_id, at, action, outcome, actor_kind, actor_id, actor_username, actor_name," +
-	" target_kind, target_id, target_username, target_name, session_id, reason, request_id, ip, user_agent, details FROM audit_events WHERE id = {4}"
+	" target_kind, target_id, target_username, target_name, session_id, reason, request_id, ip, user_agent, details, on_behalf_of FROM audit_events WHERE id = {4}"
 
 func tamperings() []tampering {
 	all := []tampering{
@@ -80,10 +83,11 @@ func tamperings() []tampering {
 		}, "{3}"},
 		{"a digest is changed", []string{"UPDATE audit_seals SET digest = chain WHERE event_id = {2}"}, "{2}"},
 		{"a chain value is changed", []string{"UPDATE audit_seals SET chain = digest WHERE event_id = {2}"}, "{2}"},
+		{"whom an event was on behalf of is left out", []string{"UPDATE audit_events SET on_behalf_of = '' WHERE id = {3}"}, "{3}"},
 		{"an event comes without a seal", []string{strayEvent}, "{stray}"},
 	}
 	for _, column := range []string{"action", "outcome", "actor_kind", "actor_id", "actor_username", "actor_name", "target_kind", "target_id",
-		"target_username", "target_name", "session_id", "reason", "request_id", "ip", "user_agent", "details"} {
+		"target_username", "target_name", "session_id", "reason", "request_id", "ip", "user_agent", "on_behalf_of", "details"} {
 		all = append(all, tampering{column + " is changed", []string{"UPDATE audit_events SET " + column + " = " + column + " || 'x' WHERE id = {2}"}, "{2}"})
 	}
 	return all

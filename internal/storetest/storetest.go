@@ -38,6 +38,8 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		"THR-04 counters are exact under parallel attempts":    testThrottles,
 		"THR-08 rates are exact under parallel requests":       testRates,
 		"SigningKeys are sealed and one of two new ones wins":  testSigningKeys,
+		"clients are registered, disabled and listed":          testClients,
+		"CFG-03 clients' secrets overlap and end":              testClientRotation,
 		"events are chained without a gap by parallel sealers": testSealing,
 		"what is over is swept":                                testSweep,
 		"migrating again does nothing":                         testMigrateAgain,

@@ -1401,6 +1401,7 @@ type ClientInterface interface {
 	//
 	// The client credentials grant of OAuth 2.0 (RFC 6749 section 4.4). Prove the client with HTTP Basic, or with
 	// `client_id` and `client_secret` in the body, but not both. Without `scope` the token has all the client's scopes.
+	// While a client's secret is rotated, the old one and the new one are good.
 	// Errors have the form of RFC 6749 section 5.2; a limit or an outage is a problem document.
 	//
 	// Takes any type of body and a specified content type.
@@ -1412,6 +1413,7 @@ type ClientInterface interface {
 	//
 	// The client credentials grant of OAuth 2.0 (RFC 6749 section 4.4). Prove the client with HTTP Basic, or with
 	// `client_id` and `client_secret` in the body, but not both. Without `scope` the token has all the client's scopes.
+	// While a client's secret is rotated, the old one and the new one are good.
 	// Errors have the form of RFC 6749 section 5.2; a limit or an outage is a problem document.
 	//
 	// Takes a body of the `application/x-www-form-urlencoded` content type.
@@ -1875,6 +1877,7 @@ func (c *Core) ConfirmEmail(ctx context.Context, body ConfirmEmailJSONRequestBod
 //
 // The client credentials grant of OAuth 2.0 (RFC 6749 section 4.4). Prove the client with HTTP Basic, or with
 // `client_id` and `client_secret` in the body, but not both. Without `scope` the token has all the client's scopes.
+// While a client's secret is rotated, the old one and the new one are good.
 // Errors have the form of RFC 6749 section 5.2; a limit or an outage is a problem document.
 //
 // Takes any type of body and a specified content type.
@@ -1896,6 +1899,7 @@ func (c *Core) IssueTokenWithBody(ctx context.Context, contentType string, body 
 //
 // The client credentials grant of OAuth 2.0 (RFC 6749 section 4.4). Prove the client with HTTP Basic, or with
 // `client_id` and `client_secret` in the body, but not both. Without `scope` the token has all the client's scopes.
+// While a client's secret is rotated, the old one and the new one are good.
 // Errors have the form of RFC 6749 section 5.2; a limit or an outage is a problem document.
 //
 // Takes a body of the `application/x-www-form-urlencoded` content type.

@@ -53,6 +53,22 @@ func withoutToken(ctx context.Context) context.Context {
 	return context.WithValue(ctx, tokenless{}, true)
 }
 
+// actingFor is where a context keeps the user that a service acts for.
+type actingFor struct{}
+
+// OnBehalfOf returns a context for calls that a service makes for a user: the service's audit trail keeps the user's id as
+// a claim of the caller. It gives the caller nothing, and a call with a user's token is refused with it.
+func OnBehalfOf(ctx context.Context, userID string) context.Context {
+	return context.WithValue(ctx, actingFor{}, userID)
+}
+
+func claim(ctx context.Context, request *http.Request) error {
+	if userID, ok := ctx.Value(actingFor{}).(string); ok {
+		request.Header.Set("X-On-Behalf-Of", userID)
+	}
+	return nil
+}
+
 // New returns a Client of the deployment at baseURL, an absolute http or https URL. It returns an error for any other.
 func New(baseURL string, opts ...Option) (*Client, error) {
 	base, err := url.Parse(baseURL)
@@ -60,7 +76,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		return nil, fmt.Errorf("client: the base URL is not an absolute http or https URL")
 	}
 	careful := WithHTTPClient(&http.Client{Timeout: timeout, CheckRedirect: stay})
-	core, err := NewClient(baseURL, append([]Option{careful}, opts...)...)
+	core, err := NewClient(baseURL, append([]Option{careful, WithRequestEditorFn(claim)}, opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}

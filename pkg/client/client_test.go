@@ -60,6 +60,8 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer := answers[r.Method+" "+r.URL.Path]
 	w.Header().Set("X-Request-Id", "request-1")
 	w.Header().Set("ETag", `"7"`)
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Pragma", "no-cache")
 	if answer.body != "" {
 		w.Header().Set("Content-Type", "application/json")
 	}
@@ -206,7 +208,7 @@ func TestError_ofProblems(t *testing.T) {
 
 // RFC 6749 section 5.2: the token endpoint has errors of its own form.
 func TestError_ofTheTokenEndpoint(t *testing.T) {
-	c, _ := newClient(t, refuse(401, map[string]string{"Content-Type": "application/json", "WWW-Authenticate": "Basic"}, `{"error":"invalid_client","error_description":"Unknown."}`))
+	c, _ := newClient(t, refuse(401, map[string]string{"Content-Type": "application/json", "WWW-Authenticate": "Basic", "Cache-Control": "no-store", "Pragma": "no-cache"}, `{"error":"invalid_client","error_description":"Unknown."}`))
 	_, err := c.IssueToken(t.Context(), "dialer", "wrong")
 	want := client.Error{Status: 401, Code: "invalid_client", Detail: "Unknown.", RequestID: "request-1"}
 	if diff := cmp.Diff(want, asError(t, err)); diff != "" {
@@ -282,6 +284,20 @@ func TestNew_wantsAnAbsoluteURL(t *testing.T) {
 	for _, base := range []string{"", "credentials.example", "/sessions", "ftp://credentials.example", "https://", "http://[::1"} {
 		if _, err := client.New(base); err == nil {
 			t.Errorf("New accepts %q", base)
+		}
+	}
+}
+
+// Whom a service acts for goes with the calls of a context, and with no others.
+func TestOnBehalfOf(t *testing.T) {
+	s := &stub{}
+	c, _ := newClient(t, s, client.WithToken(token))
+	for want, ctx := range map[string]context.Context{"u9": client.OnBehalfOf(t.Context(), "u9"), "": t.Context()} {
+		if _, _, err := c.ResetPassword(ctx, "u1", client.PasswordReset{}, ""); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.last.Header.Get("X-On-Behalf-Of"); got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }
