@@ -18,6 +18,45 @@ import (
 	"github.com/salesexec/credentials/internal/secret"
 )
 
+// Defines values for AuditOutcome.
+const (
+	AuditOutcomeDone    AuditOutcome = "done"
+	AuditOutcomeRefused AuditOutcome = "refused"
+)
+
+// Valid indicates whether the value is a known member of the AuditOutcome enum.
+func (e AuditOutcome) Valid() bool {
+	switch e {
+	case AuditOutcomeDone:
+		return true
+	case AuditOutcomeRefused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for AuditPartyKind.
+const (
+	AuditPartyKindOperator AuditPartyKind = "operator"
+	AuditPartyKindService  AuditPartyKind = "service"
+	AuditPartyKindUser     AuditPartyKind = "user"
+)
+
+// Valid indicates whether the value is a known member of the AuditPartyKind enum.
+func (e AuditPartyKind) Valid() bool {
+	switch e {
+	case AuditPartyKindOperator:
+		return true
+	case AuditPartyKindService:
+		return true
+	case AuditPartyKindUser:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ChangedByKind.
 const (
 	ChangedByKindAdministrator ChangedByKind = "administrator"
@@ -394,6 +433,241 @@ func (e UserStatus) Valid() bool {
 	default:
 		return false
 	}
+}
+
+// AuditAction The stable name of what happened. New ones can be added at any time.
+//
+// | action | what happened |
+// |---|---|
+// | `audit.pruned` | The operator removed the oldest events of the account's trail. |
+// | `credentials.change_refused` | A change or a reset was not made; `code` and `violations` say why. |
+// | `credentials.changed` | The username, the e-mail address or the password was changed. |
+// | `credentials.reverted` | "This wasn't me": the username and the e-mail address are as before, the password is disabled. |
+// | `notice.given_up` | A mail to the user could not be delivered in time. |
+// | `password.disabled` | Too many failures in a row: the password opens nothing until it is reset. |
+// | `password.rehashed` | A sign-in replaced an outdated hash by a stronger one of the same password. |
+// | `password.reset` | An administrator or a service replaced a user's password. |
+// | `password.reset_link_sent` | A one-time link to choose a new password was mailed to the user. |
+// | `password.reset_link_used` | The user chose a new password by the mailed link. |
+// | `service.created` | The operator registered a service. |
+// | `service.disabled` | The operator made a service's secrets and tokens good for nothing. |
+// | `service.enabled` | The operator took that back. |
+// | `service.secret_rotated` | The operator gave a service a further secret. |
+// | `service.token_issued` | A service proved itself and got a token. |
+// | `service.token_refused` | A service did not prove itself, or asked for more than it was given. |
+// | `session.ended` | One session was ended. |
+// | `session.refresh_reused` | An outgrown refresh token came back, which ended its session. |
+// | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
+// | `session.signed_in` | A sign-in opened a session. |
+// | `user.created` | A user was made. |
+type AuditAction = string
+
+// AuditCheckpoint Where the chain begins after older events were pruned. Absent when none were.
+type AuditCheckpoint struct {
+	// Chain Its chain value. An export from before holds it.
+	Chain string `json:"chain"`
+
+	// PrunedAt When this was done.
+	PrunedAt time.Time `json:"pruned_at"`
+
+	// Sequence The sequence of the last event that was pruned.
+	Sequence int64 `json:"sequence"`
+}
+
+// AuditDetails The facts of the event; which there are depends on the action. Never a secret.
+type AuditDetails struct {
+	// Chain The chain value of the last event that was pruned.
+	Chain *string `json:"chain,omitempty"`
+
+	// Changed What was changed.
+	Changed []string `json:"changed,omitempty"`
+
+	// Code Why it was refused, or came about.
+	Code *string `json:"code,omitempty"`
+
+	// Events How many events were pruned.
+	Events *int64 `json:"events,omitempty"`
+
+	// Failures Failed attempts in a row up to then.
+	Failures *int `json:"failures,omitempty"`
+
+	// Method How a password was reset.
+	Method      *string `json:"method,omitempty"`
+	NewEmail    *string `json:"new_email,omitempty"`
+	NewUsername *string `json:"new_username,omitempty"`
+
+	// Notice The kind of a mail.
+	Notice      *string `json:"notice,omitempty"`
+	OldEmail    *string `json:"old_email,omitempty"`
+	OldUsername *string `json:"old_username,omitempty"`
+
+	// PendingEmail The address that was asked for, and is not confirmed.
+	PendingEmail *string `json:"pending_email,omitempty"`
+
+	// Scheme The hash scheme that was replaced.
+	Scheme *string `json:"scheme,omitempty"`
+
+	// Scopes What a service may do.
+	Scopes []string `json:"scopes,omitempty"`
+
+	// Sequence The sequence of the last event that was pruned.
+	Sequence *int64 `json:"sequence,omitempty"`
+
+	// SessionsEnded How many sessions it ended.
+	SessionsEnded *int `json:"sessions_ended,omitempty"`
+
+	// Typed A fingerprint of a name that nobody has; the name may be a mistyped password.
+	Typed *string `json:"typed,omitempty"`
+
+	// Violations Rules that were broken, each with the pointer to the member.
+	Violations []string `json:"violations,omitempty"`
+
+	// WantedUsername The name that could not be had.
+	WantedUsername *string `json:"wanted_username,omitempty"`
+}
+
+// AuditEvent defines model for AuditEvent.
+type AuditEvent struct {
+	// AccountID An opaque id that never changes and is never used again.
+	AccountID ID `json:"account_id"`
+
+	// Action The stable name of what happened. New ones can be added at any time.
+	//
+	// | action | what happened |
+	// |---|---|
+	// | `audit.pruned` | The operator removed the oldest events of the account's trail. |
+	// | `credentials.change_refused` | A change or a reset was not made; `code` and `violations` say why. |
+	// | `credentials.changed` | The username, the e-mail address or the password was changed. |
+	// | `credentials.reverted` | "This wasn't me": the username and the e-mail address are as before, the password is disabled. |
+	// | `notice.given_up` | A mail to the user could not be delivered in time. |
+	// | `password.disabled` | Too many failures in a row: the password opens nothing until it is reset. |
+	// | `password.rehashed` | A sign-in replaced an outdated hash by a stronger one of the same password. |
+	// | `password.reset` | An administrator or a service replaced a user's password. |
+	// | `password.reset_link_sent` | A one-time link to choose a new password was mailed to the user. |
+	// | `password.reset_link_used` | The user chose a new password by the mailed link. |
+	// | `service.created` | The operator registered a service. |
+	// | `service.disabled` | The operator made a service's secrets and tokens good for nothing. |
+	// | `service.enabled` | The operator took that back. |
+	// | `service.secret_rotated` | The operator gave a service a further secret. |
+	// | `service.token_issued` | A service proved itself and got a token. |
+	// | `service.token_refused` | A service did not prove itself, or asked for more than it was given. |
+	// | `session.ended` | One session was ended. |
+	// | `session.refresh_reused` | An outgrown refresh token came back, which ended its session. |
+	// | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
+	// | `session.signed_in` | A sign-in opened a session. |
+	// | `user.created` | A user was made. |
+	Action AuditAction `json:"action"`
+
+	// Actor Who acted, or whom it was about, as it was called then. Empty when that is not known, or nobody.
+	Actor AuditParty `json:"actor"`
+
+	// At When it happened, to the microsecond.
+	At time.Time `json:"at"`
+
+	// Details The facts of the event; which there are depends on the action. Never a secret.
+	Details AuditDetails `json:"details"`
+
+	// ID An opaque id that never changes and is never used again.
+	ID ID `json:"id"`
+
+	// IP Where the request came from.
+	IP string `json:"ip"`
+
+	// OnBehalfOf The id of the user that a service said it acts for. Nobody has checked that. Absent when it named none.
+	OnBehalfOf *string `json:"on_behalf_of,omitempty"`
+
+	// Outcome Whether what was asked was done.
+	Outcome AuditOutcome `json:"outcome"`
+
+	// Reason What the actor gave as reason.
+	Reason string `json:"reason"`
+
+	// RequestID The request, as it is in the logs.
+	RequestID string `json:"request_id"`
+
+	// Seal The event's link in the hash chain of the account.
+	Seal *AuditSeal `json:"seal,omitempty"`
+
+	// SessionID The session it was done in; empty when it was none.
+	SessionID string `json:"session_id"`
+
+	// Target Who acted, or whom it was about, as it was called then. Empty when that is not known, or nobody.
+	Target AuditParty `json:"target"`
+
+	// UserAgent What it was sent with.
+	UserAgent string `json:"user_agent"`
+
+	// Version Of the form of events.
+	Version int `json:"version"`
+}
+
+// AuditEventList defines model for AuditEventList.
+type AuditEventList struct {
+	// Items The events, the newest first. One that happened within the last second may have no `seal` yet.
+	Items []AuditEvent `json:"items"`
+
+	// NextCursor The cursor of the next page, or `null` when there is none.
+	NextCursor *string `json:"next_cursor"`
+}
+
+// AuditIntegrity defines model for AuditIntegrity.
+type AuditIntegrity struct {
+	// AccountID An opaque id that never changes and is never used again.
+	AccountID ID `json:"account_id"`
+
+	// CheckedAt When this was found.
+	CheckedAt time.Time `json:"checked_at"`
+
+	// Checkpoint Where the chain begins after older events were pruned. Absent when none were.
+	Checkpoint *AuditCheckpoint `json:"checkpoint,omitempty"`
+
+	// Events How many events were found intact, from the beginning or the checkpoint on.
+	Events int64 `json:"events"`
+
+	// FirstBroken The id of the first event that is changed, missing or out of place. Absent when all is intact, and when the events are intact but older ones are missing that were not pruned.
+	FirstBroken *string `json:"first_broken,omitempty"`
+
+	// Head The chain value of the last intact event; empty when there is none.
+	Head string `json:"head"`
+
+	// Intact Whether every event is as it was sealed, and none is missing or out of place.
+	Intact bool `json:"intact"`
+
+	// Sequence The sequence of the last intact event.
+	Sequence int64 `json:"sequence"`
+}
+
+// AuditOutcome Whether what was asked was done.
+type AuditOutcome string
+
+// AuditParty Who acted, or whom it was about, as it was called then. Empty when that is not known, or nobody.
+type AuditParty struct {
+	// ID An opaque id that never changes and is never used again.
+	ID *ID `json:"id,omitempty"`
+
+	// Kind `user`; `service`; `operator`: somebody at the command line of the host.
+	Kind *AuditPartyKind `json:"kind,omitempty"`
+
+	// Name The display name of a user, or the name of a service.
+	Name *string `json:"name,omitempty"`
+
+	// Username The username of a user.
+	Username *string `json:"username,omitempty"`
+}
+
+// AuditPartyKind `user`; `service`; `operator`: somebody at the command line of the host.
+type AuditPartyKind string
+
+// AuditSeal The event's link in the hash chain of the account.
+type AuditSeal struct {
+	// Chain Hex SHA-256 of the chain value before and the digest.
+	Chain string `json:"chain"`
+
+	// Digest Hex SHA-256 of the event.
+	Digest string `json:"digest"`
+
+	// Sequence 1, 2, 3, ... without a gap.
+	Sequence int64 `json:"sequence"`
 }
 
 // ChangedBy Who gave the user the name.
@@ -1084,11 +1358,52 @@ type UsernameRules struct {
 	MinLength int `json:"min_length"`
 }
 
+// AuditAccount An opaque id that never changes and is never used again.
+type AuditAccount = ID
+
 // IfMatch defines model for IfMatch.
 type IfMatch = string
 
 // UserID An opaque id that never changes and is never used again.
 type UserID = ID
+
+// ListAuditEventsParams defines parameters for ListAuditEvents.
+type ListAuditEventsParams struct {
+	// AccountID The account whose trail is meant: the caller's own if it is not given. Only a service that is registered for every
+	// account can name another, and must name one. `-` is the trail of failed sign-ins with names that nobody has.
+	AccountID *AuditAccount `form:"account_id,omitempty" json:"account_id,omitempty"`
+
+	// Actor What this user or service did, by id.
+	Actor *ID `form:"actor,omitempty" json:"actor,omitempty"`
+
+	// Target What happened to this user, by id.
+	Target *ID `form:"target,omitempty" json:"target,omitempty"`
+
+	// Action Events of this kind.
+	Action *AuditAction `form:"action,omitempty" json:"action,omitempty"`
+
+	// Outcome What was done, or what was refused.
+	Outcome *AuditOutcome `form:"outcome,omitempty" json:"outcome,omitempty"`
+
+	// From Events at this time or later.
+	From *time.Time `form:"from,omitempty" json:"from,omitempty"`
+
+	// To Events before this time.
+	To *time.Time `form:"to,omitempty" json:"to,omitempty"`
+
+	// Limit The most events to answer.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next_cursor` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// CheckAuditIntegrityParams defines parameters for CheckAuditIntegrity.
+type CheckAuditIntegrityParams struct {
+	// AccountID The account whose trail is meant: the caller's own if it is not given. Only a service that is registered for every
+	// account can name another, and must name one. `-` is the trail of failed sign-ins with names that nobody has.
+	AccountID *AuditAccount `form:"account_id,omitempty" json:"account_id,omitempty"`
+}
 
 // ListUsersParams defines parameters for ListUsers.
 type ListUsersParams struct {
@@ -1173,6 +1488,12 @@ type ServerInterface interface {
 	// GetIssuerMetadata The built-in issuer's metadata
 	// (GET /.well-known/openid-configuration)
 	GetIssuerMetadata(ctx echo.Context) error
+	// ListAuditEvents What happened
+	// (GET /admin/audit-events)
+	ListAuditEvents(ctx echo.Context, params ListAuditEventsParams) error
+	// CheckAuditIntegrity Check that the audit trail is whole
+	// (GET /admin/audit-events/integrity)
+	CheckAuditIntegrity(ctx echo.Context, params CheckAuditIntegrityParams) error
 	// ListUsers List users
 	// (GET /admin/users)
 	ListUsers(ctx echo.Context, params ListUsersParams) error
@@ -1249,6 +1570,98 @@ func (w *ServerInterfaceWrapper) GetIssuerMetadata(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetIssuerMetadata(ctx)
+	return err
+}
+
+// ListAuditEvents converts echo context to params.
+func (w *ServerInterfaceWrapper) ListAuditEvents(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListAuditEventsParams
+	// ------------- Optional query parameter "account_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "account_id", ctx.QueryParams(), &params.AccountID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter account_id: %s", err))
+	}
+
+	// ------------- Optional query parameter "actor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "actor", ctx.QueryParams(), &params.Actor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter actor: %s", err))
+	}
+
+	// ------------- Optional query parameter "target" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "target", ctx.QueryParams(), &params.Target, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter target: %s", err))
+	}
+
+	// ------------- Optional query parameter "action" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "action", ctx.QueryParams(), &params.Action, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter action: %s", err))
+	}
+
+	// ------------- Optional query parameter "outcome" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "outcome", ctx.QueryParams(), &params.Outcome, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter outcome: %s", err))
+	}
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", ctx.QueryParams(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter from: %s", err))
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", ctx.QueryParams(), &params.To, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter to: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListAuditEvents(ctx, params)
+	return err
+}
+
+// CheckAuditIntegrity converts echo context to params.
+func (w *ServerInterfaceWrapper) CheckAuditIntegrity(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CheckAuditIntegrityParams
+	// ------------- Optional query parameter "account_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "account_id", ctx.QueryParams(), &params.AccountID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter account_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CheckAuditIntegrity(ctx, params)
 	return err
 }
 
@@ -1616,6 +2029,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 
 	router.GET(options.BaseURL+"/.well-known/jwks.json", wrapper.GetJwks, options.OperationMiddlewares["getJwks"]...)
 	router.GET(options.BaseURL+"/.well-known/openid-configuration", wrapper.GetIssuerMetadata, options.OperationMiddlewares["getIssuerMetadata"]...)
+	router.GET(options.BaseURL+"/admin/audit-events", wrapper.ListAuditEvents, options.OperationMiddlewares["listAuditEvents"]...)
+	router.GET(options.BaseURL+"/admin/audit-events/integrity", wrapper.CheckAuditIntegrity, options.OperationMiddlewares["checkAuditIntegrity"]...)
 	router.GET(options.BaseURL+"/admin/users", wrapper.ListUsers, options.OperationMiddlewares["listUsers"]...)
 	router.GET(options.BaseURL+"/admin/users/:id", wrapper.GetUser, options.OperationMiddlewares["getUser"]...)
 	router.PATCH(options.BaseURL+"/admin/users/:id/credentials", wrapper.ChangeUserCredentials, options.OperationMiddlewares["changeUserCredentials"]...)
@@ -1668,6 +2083,93 @@ type GetIssuerMetadataResponseObject interface {
 type GetIssuerMetadata200JSONResponse IssuerMetadata
 
 func (response GetIssuerMetadata200JSONResponse) VisitGetIssuerMetadataResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAuditEventsRequestObject struct {
+	Params ListAuditEventsParams
+}
+
+type ListAuditEventsResponseObject interface {
+	VisitListAuditEventsResponse(w http.ResponseWriter) error
+}
+
+type ListAuditEvents200JSONResponse AuditEventList
+
+func (response ListAuditEvents200JSONResponse) VisitListAuditEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAuditEvents200ApplicationXNdjsonResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response ListAuditEvents200ApplicationXNdjsonResponse) VisitListAuditEventsResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	flusher, ok := w.(http.Flusher)
+	if !ok {
+		// If w doesn't support flushing, fall back to io.Copy.
+		_, err := io.Copy(w, response.Body)
+		return err
+	}
+	// text/event-stream messages are typically small; use a
+	// modest buffer and flush after each chunk so clients see
+	// events immediately instead of waiting on OS buffering.
+	buf := make([]byte, 4096)
+	for {
+		n, err := response.Body.Read(buf)
+		if n > 0 {
+			if _, writeErr := w.Write(buf[:n]); writeErr != nil {
+				return writeErr
+			}
+			flusher.Flush()
+		}
+		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+type CheckAuditIntegrityRequestObject struct {
+	Params CheckAuditIntegrityParams
+}
+
+type CheckAuditIntegrityResponseObject interface {
+	VisitCheckAuditIntegrityResponse(w http.ResponseWriter) error
+}
+
+type CheckAuditIntegrity200JSONResponse AuditIntegrity
+
+func (response CheckAuditIntegrity200JSONResponse) VisitCheckAuditIntegrityResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -2167,6 +2669,12 @@ type StrictServerInterface interface {
 	// GetIssuerMetadata The built-in issuer's metadata
 	// (GET /.well-known/openid-configuration)
 	GetIssuerMetadata(ctx context.Context, request GetIssuerMetadataRequestObject) (GetIssuerMetadataResponseObject, error)
+	// ListAuditEvents What happened
+	// (GET /admin/audit-events)
+	ListAuditEvents(ctx context.Context, request ListAuditEventsRequestObject) (ListAuditEventsResponseObject, error)
+	// CheckAuditIntegrity Check that the audit trail is whole
+	// (GET /admin/audit-events/integrity)
+	CheckAuditIntegrity(ctx context.Context, request CheckAuditIntegrityRequestObject) (CheckAuditIntegrityResponseObject, error)
 	// ListUsers List users
 	// (GET /admin/users)
 	ListUsers(ctx context.Context, request ListUsersRequestObject) (ListUsersResponseObject, error)
@@ -2275,6 +2783,56 @@ func (sh *strictHandler) GetIssuerMetadata(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(GetIssuerMetadataResponseObject); ok {
 		return validResponse.VisitGetIssuerMetadataResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListAuditEvents operation middleware
+func (sh *strictHandler) ListAuditEvents(ctx echo.Context, params ListAuditEventsParams) error {
+	var request ListAuditEventsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListAuditEvents(ctx.Request().Context(), request.(ListAuditEventsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListAuditEvents")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListAuditEventsResponseObject); ok {
+		return validResponse.VisitListAuditEventsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CheckAuditIntegrity operation middleware
+func (sh *strictHandler) CheckAuditIntegrity(ctx echo.Context, params CheckAuditIntegrityParams) error {
+	var request CheckAuditIntegrityRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CheckAuditIntegrity(ctx.Request().Context(), request.(CheckAuditIntegrityRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CheckAuditIntegrity")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CheckAuditIntegrityResponseObject); ok {
+		return validResponse.VisitCheckAuditIntegrityResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -70,6 +70,9 @@ func requests(s *service) map[string]request {
 		"getUsernameHistory":    {http.MethodGet, bo + "/username-history", nil},
 		"changeUserCredentials": {http.MethodPatch, bo + "/credentials", map[string]string{}},
 		"resetPassword":         {http.MethodPost, bo + "/password-reset", map[string]string{"method": "link"}},
+
+		"listAuditEvents":     {http.MethodGet, "/admin/audit-events", nil},
+		"checkAuditIntegrity": {http.MethodGet, "/admin/audit-events/integrity", nil},
 	}
 }
 
@@ -105,6 +108,7 @@ func TestAuthorization_matrix(t *testing.T) {
 			"reader":        func() string { return serviceToken(s, access.ScopeUsersRead) },
 			"resetter":      func() string { return serviceToken(s, access.ScopeReset) },
 			"writer":        func() string { return serviceToken(s, access.ScopeUsersWrite) },
+			"auditor":       func() string { return serviceToken(s, access.ScopeAuditRead) },
 		}
 		for operation, call := range calls {
 			for actor, token := range actors {
@@ -127,8 +131,9 @@ func expected(operation, actor string) string {
 	const served, noToken, forbidden, noScope, mustChange = "served", "unauthorized", "forbidden", "insufficient_scope", "must_change_password"
 	self := slices.Contains([]string{"signOut", "getMe", "getMyCredentials", "changeMyCredentials"}, operation)
 	reading := slices.Contains([]string{"listUsers", "getUser", "getUsernameHistory"}, operation)
+	auditing := slices.Contains([]string{"listAuditEvents", "checkAuditIntegrity"}, operation)
 	switch {
-	case !self && !reading && operation != "changeUserCredentials" && operation != "resetPassword":
+	case !self && !reading && !auditing && operation != "changeUserCredentials" && operation != "resetPassword":
 		return served
 	case actor == "nobody":
 		return noToken
@@ -142,7 +147,7 @@ func expected(operation, actor string) string {
 		return forbidden
 	case actor == "limited":
 		return mustChange
-	case actor == "administrator", actor == "all scopes", actor == "reader" && reading, actor == "resetter" && operation == "resetPassword":
+	case actor == "administrator", actor == "all scopes", actor == "reader" && reading, actor == "resetter" && operation == "resetPassword", actor == "auditor" && auditing:
 		return served
 	}
 	return noScope

@@ -1,11 +1,12 @@
 // Command credentialsd owns the login credentials of SalesExec: it serves the API, runs it for development, migrates the
-// database and creates the first administrator.
+// database, creates the first administrator, and verifies, exports and prunes the audit trail.
 //
 // Everything is wired here by hand; it depends on every package of the project.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,12 +19,14 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/salesexec/credentials/internal/audit"
 	"github.com/salesexec/credentials/internal/config"
+	"github.com/salesexec/credentials/internal/store"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], process{getenv: os.Getenv, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, limitMemory: limitMemory})
+	code := run(ctx, os.Args[1:], process{getenv: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, limitMemory: limitMemory})
 	stop()
 	os.Exit(code)
 }
@@ -31,6 +34,7 @@ func main() {
 // process is what a command has of the process it runs in; tests give another.
 type process struct {
 	getenv func(string) string
+	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
 	now    func() time.Time
@@ -56,13 +60,18 @@ type commands struct {
 		Create userCreateCommand `cmd:"" help:"Create a user, with the account if it is new, and print a temporary password once."`
 	} `cmd:"" help:"Manage users from the command line."`
 	Client  clientCommands `cmd:"" help:"Manage the services that may call this one."`
+	Audit struct {
+		Verify auditVerifyCommand `cmd:"" help:"Verify an exported audit trail without the database. Exit code 3: it is not intact."`
+		Export auditExportCommand `cmd:"" help:"Write the whole audit trail of an account as lines that can be verified."`
+		Prune  auditPruneCommand  `cmd:"" help:"Remove the oldest events of the audit trails; what is left stays verifiable. For the owner of the tables."`
+	} `cmd:"" help:"Work with the audit trail."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
 // exit is how kong's wish to end the process travels up to run.
 type exit struct{ code int }
 
-// run executes one command and returns the process's exit code: 0 done, 1 failed, 80 wrongly called.
+// run executes one command and returns the process's exit code: 0 done, 1 failed, 3 an audit trail is not intact, 80 wrongly called.
 func run(ctx context.Context, args []string, p process) (code int) {
 	defer func() {
 		if e, ok := recover().(exit); ok {
@@ -100,6 +109,9 @@ func fail(p process, err error) int {
 		text = "cannot start:\n  " + strings.ReplaceAll(text, "\n", "\n  ")
 	}
 	fmt.Fprintln(p.stderr, "credentialsd:", text)
+	if _, broken := errors.AsType[*audit.BrokenError](err); broken || errors.Is(err, store.ErrBrokenChain) {
+		return 3
+	}
 	return 1
 }
 

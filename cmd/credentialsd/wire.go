@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/salesexec/credentials/internal/audit"
 	"github.com/salesexec/credentials/internal/client"
 	"github.com/salesexec/credentials/internal/config"
 	"github.com/salesexec/credentials/internal/credential"
@@ -35,6 +36,8 @@ type app struct {
 	health *httpapi.Health
 	store  *store.Store
 	keys   *keyring
+	watch  *audit.Watch
+	heads  time.Duration // between two looks at the heads of the audit trails
 	log    *slog.Logger
 	now    func() time.Time
 }
@@ -97,10 +100,11 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 	return &app{
 		api: httpapi.New(httpapi.Config{
 			PublicURL: settings.PublicURL, AllowedOrigins: settings.AllowedOrigins, TrustedProxies: settings.TrustedProxies, RateLimit: settings.RateLimit,
-			Sessions: sessions, Credentials: credentials, Clients: clients, Limiter: limiter, JWKS: keys.issuer.JWKS,
+			Sessions: sessions, Credentials: credentials, Clients: clients, Trail: audit.NewTrail(s, w.now), Limiter: limiter, JWKS: keys.issuer.JWKS,
 			Observe: measures.served, Now: w.now, Log: log,
 		}),
 		ops: health, health: health, store: s, keys: keys, log: log, now: w.now,
+		watch: audit.NewWatch(s, settings.AuditRetention, w.now, log, measures.watched), heads: settings.AuditHeadInterval,
 	}, nil
 }
 
@@ -117,19 +121,16 @@ const (
 func (a *app) startBackground(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
-	for _, job := range []struct {
-		name  string
-		every time.Duration
-		work  func(context.Context) error
-	}{
-		{"seal audit events", sealEvery, a.seal},
-		{"look after signing keys", keysEvery, a.keys.tend},
-		{"sweep what is over", sweepEvery, func(ctx context.Context) error {
+	for _, job := range []job{
+		{name: "seal audit events", every: sealEvery, work: a.seal},
+		{name: "look after signing keys", every: keysEvery, work: a.keys.tend},
+		{name: "write the heads of the audit trails", every: a.heads, work: a.watch.Look, atOnce: true},
+		{name: "sweep what is over", every: sweepEvery, work: func(ctx context.Context) error {
 			_, err := a.store.Sweep(ctx, a.now().Add(-forgetAfter))
 			return err
 		}},
 	} {
-		running.Go(func() { a.repeat(ctx, job.name, job.every, job.work) })
+		running.Go(func() { a.repeat(ctx, job) })
 	}
 	return func() {
 		cancel()
@@ -145,17 +146,27 @@ func (a *app) seal(ctx context.Context) error {
 	return err
 }
 
-func (a *app) repeat(ctx context.Context, name string, every time.Duration, work func(context.Context) error) {
-	tick := time.NewTicker(every)
+// job is work that is done again and again.
+type job struct {
+	name   string
+	every  time.Duration
+	work   func(context.Context) error
+	atOnce bool // for the first time at the start, and not after the first period
+}
+
+func (a *app) repeat(ctx context.Context, j job) {
+	tick := time.NewTicker(j.every)
 	defer tick.Stop()
-	for {
+	for due := j.atOnce; ; due = true {
+		if due {
+			if err := j.work(ctx); err != nil && ctx.Err() == nil {
+				a.log.ErrorContext(ctx, "background work failed", "work", j.name, "error", err.Error())
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		}
-		if err := work(ctx); err != nil && ctx.Err() == nil {
-			a.log.ErrorContext(ctx, "background work failed", "work", name, "error", err.Error())
 		}
 	}
 }
@@ -287,6 +298,9 @@ type metrics struct {
 	requests *prometheus.HistogramVec
 	hashes   *prometheus.HistogramVec
 	waits    *prometheus.HistogramVec
+	sequence prometheus.Gauge
+	looked   prometheus.Gauge
+	lost     prometheus.Counter
 }
 
 // durationBuckets are those of OpenTelemetry's http.server.request.duration, in seconds.
@@ -304,7 +318,10 @@ func newMetrics() *metrics {
 		hashes:   histogram("credentials_hash_duration_seconds", "Duration of a password hash in its lane.", "operation"),
 		waits:    histogram("credentials_hash_wait_seconds", "Wait for a hashing lane.", "operation"),
 	}
-	m.registry.MustRegister(m.requests, m.hashes, m.waits, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.sequence = prometheus.NewGauge(prometheus.GaugeOpts{Name: "credentials_audit_head_sequence", Help: "Sequence numbers of the heads of all audit trails, added up; it falls only when events were removed at an end."})
+	m.looked = prometheus.NewGauge(prometheus.GaugeOpts{Name: "credentials_audit_heads_written_timestamp_seconds", Help: "When the heads of the audit trails were last written into the log."})
+	m.lost = prometheus.NewCounter(prometheus.CounterOpts{Name: "credentials_audit_heads_lost_total", Help: "Heads that were no longer in their audit trail at the next look: somebody removed events."})
+	m.registry.MustRegister(m.requests, m.hashes, m.waits, m.sequence, m.looked, m.lost, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -335,4 +352,11 @@ func (m *metrics) served(method, route string, status int, took time.Duration) {
 		route = ""
 	}
 	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+// watched shows what a look at the audit trails found.
+func (m *metrics) watched(found audit.Watched) {
+	m.sequence.Set(float64(found.Sequence))
+	m.looked.Set(float64(found.At.UnixMicro()) / 1e6)
+	m.lost.Add(float64(found.Lost))
 }

@@ -1,6 +1,6 @@
 -- The two roles of the credentials service, and what each may do. PostgreSQL 15 or later.
 --
---   credentials_owner    owns the database and its tables; only `credentialsd migrate up` uses it
+--   credentials_owner    owns the database and its tables; only `credentialsd migrate up` and `credentialsd audit prune` use it
 --   credentials_service  what `credentialsd serve` and `credentialsd user create` use: it reads and writes rows, cannot
 --                        change the schema, and can neither change nor remove what the audit log says
 --
@@ -59,6 +59,7 @@ BEGIN
     FOR this IN SELECT schemaname, tablename FROM pg_tables WHERE schemaname = 'public' LOOP
         rights := CASE
             WHEN this.tablename IN ('audit_events', 'audit_seals') THEN 'SELECT, INSERT' -- append-only
+            WHEN this.tablename = 'audit_checkpoints' THEN 'SELECT' -- what is pruned is the operator's affair
             WHEN this.tablename = 'goose_db_version' THEN 'SELECT' -- to see that migrations are done
             ELSE 'SELECT, INSERT, UPDATE, DELETE'
         END;

@@ -57,8 +57,8 @@ type Origin struct {
 	IP        string
 	UserAgent string
 	// OnBehalfOf is the user that a service says it acts for: a claim of the service, which nobody has checked and which
-	// gives it nothing. It is left out of encodings where there is none: digests of events from before it hold.
-	OnBehalfOf user.ID `json:",omitempty"`
+	// gives it nothing.
+	OnBehalfOf user.ID
 }
 
 // HasScope tells whether a service was given the scope.
@@ -78,8 +78,35 @@ func (a Actor) SeesAccount(accountID string) bool {
 	return false
 }
 
+// Reaches tells whether the target is one of those the actor is there for (product.md decision 5).
+func (a Actor) Reaches(target user.User) bool {
+	if a.Kind == Person {
+		return a.User.Manages(target)
+	}
+	return a.SeesAccount(target.AccountID)
+}
+
+// Sees tells whether the actor may look at the user: one within reach, and an administrator the own self.
+func (a Actor) Sees(target user.User) bool {
+	return a.Kind == Person && a.User.ID == target.ID || a.Reaches(target)
+}
+
+// ReachesAll tells whether the actor is there for everybody in its account, and so for what concerns nobody in particular.
+func (a Actor) ReachesAll() bool {
+	return a.Kind != Person && a.Kind != Nobody || slices.Contains(a.User.Reach(), user.Root)
+}
+
+// OwnAccount returns the account that the actor belongs to, or "" for one that belongs to none.
+func (a Actor) OwnAccount() string {
+	if a.Kind == Person {
+		return a.User.AccountID
+	}
+	return a.ClientAccount
+}
+
 // Scopes that a service can be given.
 const (
+	ScopeAuditRead           = "audit:read"
 	ScopeUsersRead           = "users:read"
 	ScopeUsersWrite          = "users:write"
 	ScopeManage              = "credentials:manage"
@@ -94,7 +121,7 @@ const (
 // Scopes returns every scope there is, sorted: the closed list that a client is registered with.
 func Scopes() []string {
 	return []string{
-		ScopeAttribution, ScopeManage, ScopeReset, ScopeResetAdministrators, ScopeVerify, ScopeSignalsManage, ScopeSignalsRead,
+		ScopeAttribution, ScopeAuditRead, ScopeManage, ScopeReset, ScopeResetAdministrators, ScopeVerify, ScopeSignalsManage, ScopeSignalsRead,
 		ScopeUsersRead, ScopeUsersWrite,
 	}
 }
@@ -136,6 +163,9 @@ func Table() []Rule {
 		{Operation: "getUsernameHistory", Role: user.Administrator, Scope: ScopeUsersRead},
 		{Operation: "changeUserCredentials", Role: user.Administrator, Scope: ScopeManage, Limited: true},
 		{Operation: "resetPassword", Role: user.Administrator, Scope: ScopeReset, Limited: true},
+
+		{Operation: "listAuditEvents", Role: user.Administrator, Scope: ScopeAuditRead},
+		{Operation: "checkAuditIntegrity", Role: user.Administrator, Scope: ScopeAuditRead},
 	}
 }
 

@@ -107,7 +107,7 @@ func actors() map[string]access.Actor {
 		"promoted":  {Kind: access.Person, Role: user.Agent, User: user.User{Role: user.Administrator}},
 		"scopeless": service(), "reader": service(access.ScopeUsersRead), "manager": service(access.ScopeManage),
 		"resetter": service(access.ScopeReset), "reset administrators only": service(access.ScopeResetAdministrators),
-		"writer": service(access.ScopeUsersWrite), "all scopes": service(access.Scopes()...), "odd scope": service("users", "users:read:all", "USERS:READ"),
+		"writer": service(access.ScopeUsersWrite), "auditor": service(access.ScopeAuditRead), "all scopes": service(access.Scopes()...), "odd scope": service("users", "users:read:all", "USERS:READ"),
 	}
 }
 
@@ -118,13 +118,13 @@ func TestAllow_matrix(t *testing.T) {
 	public := map[string]error{"": nil}
 	self := map[string]error{
 		"nobody": noToken, "no role": forbidden, "odd role": forbidden, "scopeless": forbidden, "reader": forbidden, "manager": forbidden,
-		"resetter": forbidden, "reset administrators only": forbidden, "writer": forbidden, "all scopes": forbidden, "odd scope": forbidden,
+		"resetter": forbidden, "reset administrators only": forbidden, "writer": forbidden, "auditor": forbidden, "all scopes": forbidden, "odd scope": forbidden,
 	}
 	administration := func(may ...string) map[string]error {
 		refused := map[string]error{
 			"nobody": noToken, "agent": forbidden, "promoted": forbidden, "no role": forbidden, "odd role": forbidden,
 			"limited agent": limited, "limited administrator": limited, "scopeless": noScope, "reader": noScope, "manager": noScope,
-			"resetter": noScope, "reset administrators only": noScope, "writer": noScope, "odd scope": noScope,
+			"resetter": noScope, "reset administrators only": noScope, "writer": noScope, "auditor": noScope, "odd scope": noScope,
 		}
 		maps.DeleteFunc(refused, func(actor string, _ error) bool { return slices.Contains(may, actor) })
 		return refused
@@ -136,6 +136,7 @@ func TestAllow_matrix(t *testing.T) {
 		"signOut": self, "getMe": self, "getMyCredentials": self, "changeMyCredentials": self,
 		"listUsers": administration("reader"), "getUser": administration("reader"), "getUsernameHistory": administration("reader"),
 		"changeUserCredentials": administration("manager"), "resetPassword": administration("resetter"),
+		"listAuditEvents": administration("auditor"), "checkAuditIntegrity": administration("auditor"),
 	}
 	for _, rule := range access.Table() {
 		wanted, there := matrix[rule.Operation]

@@ -1,8 +1,8 @@
-// Package audit says what happened: a closed set of actions, events with typed fields, and the hash chain that makes
-// a changed or missing event show.
+// Package audit says what happened: a closed set of actions, events with typed fields, the hash chain that makes a changed
+// or missing event show, and who may read what of it.
 //
-// It depends on packages access and user for the words about actors, and on nothing else of the project. Events are
-// written by the store in the transaction of the change they tell of.
+// It depends on packages access and user for the words about actors, and on nothing else of the project; it names the store
+// that it reads from. Events are written by the store in the transaction of the change they tell of.
 package audit
 
 import (
@@ -39,7 +39,17 @@ const (
 	ServiceEnabled      Action = "service.enabled"            // the operator took that back
 	ServiceTokenIssued  Action = "service.token_issued"       // a client proved itself and got a token
 	ServiceTokenRefused Action = "service.token_refused"      // a client did not prove itself, or asked for more than it was given
+	Pruned              Action = "audit.pruned"               // the operator removed the oldest events of the account's trail
 )
+
+// Actions returns every action there is, sorted.
+func Actions() []Action {
+	return []Action{
+		Pruned, ChangeRefused, CredentialsChanged, CredentialsReverted, NoticeGivenUp, PasswordDisabled, PasswordRehashed, PasswordReset,
+		ResetLinkSent, ResetLinkUsed, ServiceCreated, ServiceDisabled, ServiceEnabled, ServiceRotated, ServiceTokenIssued,
+		ServiceTokenRefused, SessionEnded, SessionReuse, SignInFailed, SignedIn, UserCreated,
+	}
+}
 
 // Outcome tells whether what was asked was done.
 type Outcome string
@@ -49,6 +59,9 @@ const (
 	Done    Outcome = "done"
 	Refused Outcome = "refused"
 )
+
+// Valid tells whether o is one of the two outcomes.
+func (o Outcome) Valid() bool { return o == Done || o == Refused }
 
 // UnknownAccount is the chain of events that belong to no account: failed sign-ins with names nobody has.
 const UnknownAccount = "-"
@@ -79,6 +92,9 @@ type Details struct {
 	Scheme         string   `json:"scheme,omitempty"`   // hash scheme that was replaced
 	Notice         string   `json:"notice,omitempty"`   // kind of a mail
 	Typed          string   `json:"typed,omitempty"`    // short fingerprint of a name nobody has: it may be a mistyped password
+	Events         int64    `json:"events,omitempty"`   // how many events were pruned
+	Sequence       int64    `json:"sequence,omitempty"` // of the last event that was pruned
+	Chain          string   `json:"chain,omitempty"`    // of that event: what is left can be verified from there
 }
 
 // Event is one thing that happened.

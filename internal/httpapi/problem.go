@@ -14,6 +14,7 @@ import (
 
 	"github.com/salesexec/credentials/api"
 	"github.com/salesexec/credentials/internal/access"
+	"github.com/salesexec/credentials/internal/audit"
 	"github.com/salesexec/credentials/internal/change"
 	"github.com/salesexec/credentials/internal/credential"
 	"github.com/salesexec/credentials/internal/password"
@@ -87,6 +88,7 @@ func codes() []struct {
 		{session.ErrInvalidToken, "unauthorized"},
 		{session.ErrInvalidCredentials, "invalid_credentials"},
 		{credential.ErrNotFound, "not_found"},
+		{audit.ErrNoTrail, "not_found"},
 		{credential.ErrUseSelfService, "use_self_service"},
 		{credential.ErrWrongCurrentPassword, "wrong_current_password"},
 		{credential.ErrPasswordDisabled, "password_disabled"},

@@ -1,7 +1,7 @@
 // Package httpapi speaks HTTP: routing, binding, middleware, translation of requests and results, problem documents.
 // Echo is used here and in package api, and nowhere else.
 //
-// It depends on package api and on the use cases (session, credential, client), and decides nothing itself.
+// It depends on package api and on the use cases (session, credential, client, audit), and decides nothing itself.
 package httpapi
 
 import (
@@ -18,6 +18,7 @@ import (
 
 	"github.com/salesexec/credentials/api"
 	"github.com/salesexec/credentials/internal/access"
+	"github.com/salesexec/credentials/internal/audit"
 	"github.com/salesexec/credentials/internal/client"
 	"github.com/salesexec/credentials/internal/credential"
 	"github.com/salesexec/credentials/internal/session"
@@ -33,6 +34,7 @@ type Config struct {
 	Sessions       *session.Manager
 	Credentials    *credential.Manager
 	Clients        *client.Registry
+	Trail          *audit.Trail
 	Limiter        *throttle.Limiter
 	JWKS           func() ([]byte, error)
 	Observe        func(method, route string, status int, took time.Duration) // may not be nil
@@ -47,13 +49,14 @@ type Server struct {
 	sessions    *session.Manager
 	credentials *credential.Manager
 	clients     *client.Registry
+	trail       *audit.Trail
 }
 
 var _ api.StrictServerInterface = (*Server)(nil)
 
 // New returns the handler of the API.
 func New(config Config) http.Handler {
-	s := &Server{config: config, log: config.Log, sessions: config.Sessions, credentials: config.Credentials, clients: config.Clients}
+	s := &Server{config: config, log: config.Log, sessions: config.Sessions, credentials: config.Credentials, clients: config.Clients, trail: config.Trail}
 	e := echo.New()
 	e.Binder = binder{}
 	e.HTTPErrorHandler = s.errorHandler
@@ -147,8 +150,10 @@ func (s *Server) cors() echo.MiddlewareFunc {
 type contextKey string
 
 const (
-	originKey contextKey = "origin"
-	actorKey  contextKey = "actor"
+	originKey  contextKey = "origin"
+	actorKey   contextKey = "actor"
+	acceptKey  contextKey = "accept"
+	callersKey contextKey = "callers" // the context that ends when the caller hangs up, and at no deadline
 )
 
 func originOf(ctx context.Context) access.Origin {

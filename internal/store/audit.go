@@ -145,8 +145,7 @@ func (s *Store) sealAccount(ctx context.Context, account string) (int, error) {
 		if err != nil || len(rows) == 0 {
 			return err
 		}
-		var last []sealRow
-		err = tx.Raw("SELECT account_id, sequence, event_id, digest, chain FROM audit_seals WHERE account_id = ? ORDER BY sequence DESC LIMIT 1", account).Scan(&last).Error
+		last, err := lastSeal(tx, account)
 		if err != nil {
 			return err
 		}
@@ -169,11 +168,18 @@ func (s *Store) sealAccount(ctx context.Context, account string) (int, error) {
 	return sealed, err
 }
 
-func chain(last []sealRow, rows []eventRow) (seals []sealRow, ids []string, err error) {
-	var previous audit.Seal
-	if len(last) == 1 {
-		previous = audit.Seal(last[0])
+// lastSeal returns the link that the next one follows: where everything was pruned, the last that is gone.
+func lastSeal(tx *gorm.DB, account string) (audit.Seal, error) {
+	var last []sealRow
+	err := tx.Raw("SELECT account_id, sequence, event_id, digest, chain FROM audit_seals WHERE account_id = ? ORDER BY sequence DESC LIMIT 1", account).Scan(&last).Error
+	if err != nil || len(last) == 1 {
+		return audit.Seal(first(last)), err
 	}
+	gone, err := checkpoint(tx, account)
+	return audit.Seal{AccountID: account, Sequence: gone.Sequence, Chain: gone.Chain}, err
+}
+
+func chain(previous audit.Seal, rows []eventRow) (seals []sealRow, ids []string, err error) {
 	for _, row := range rows {
 		event, err := row.event()
 		if err != nil {
@@ -185,52 +191,4 @@ func chain(last []sealRow, rows []eventRow) (seals []sealRow, ids []string, err 
 		seals, ids = append(seals, sealRow(previous)), append(ids, row.ID)
 	}
 	return seals, ids, nil
-}
-
-// Integrity seals what waits and checks the account's whole chain against its events, in order and in bounded memory.
-// An event without a seal, or a seal without its event, breaks the chain.
-func (s *Store) Integrity(ctx context.Context, account string) (audit.Integrity, error) {
-	if _, err := s.Seal(ctx); err != nil {
-		return audit.Integrity{}, err
-	}
-	var checker audit.Checker
-	for after := int64(0); ; {
-		var rows []struct {
-			Seal  sealRow  `gorm:"embedded;embeddedPrefix:s_"`
-			Event eventRow `gorm:"embedded"`
-		}
-		err := s.query(ctx).Raw("SELECT "+columns("s", "s_", "account_id", "sequence", "event_id", "digest", "chain")+
-			", COALESCE(e.id, '') AS id, COALESCE(e.details, '{}') AS details, e.account_id, e.at, e.action, e.outcome, e.actor_kind, e.actor_id, e.actor_username, e.actor_name,"+
-			" e.target_kind, e.target_id, e.target_username, e.target_name, e.session_id, e.reason, e.request_id, e.ip, e.user_agent, e.on_behalf_of"+
-			" FROM audit_seals s LEFT JOIN audit_events e ON e.id = s.event_id WHERE s.account_id = ? AND s.sequence > ? ORDER BY s.sequence LIMIT ?",
-			account, after, sealBatch).Scan(&rows).Error
-		if err != nil {
-			return audit.Integrity{}, s.translate(err)
-		}
-		for _, row := range rows {
-			if err := checker.Add(audit.Seal(row.Seal), row.Event.untouched()); err != nil {
-				return audit.Integrity{}, err
-			}
-			after = row.Seal.Sequence
-		}
-		if len(rows) < sealBatch {
-			break
-		}
-	}
-	return s.withUnsealed(ctx, account, checker.Result(s.now()))
-}
-
-// withUnsealed looks for events that nobody sealed and that do not wait for it either: somebody kept them out of the chain.
-func (s *Store) withUnsealed(ctx context.Context, account string, result audit.Integrity) (audit.Integrity, error) {
-	var stray []string
-	err := s.query(ctx).Raw("SELECT e.id FROM audit_events e WHERE e.account_id = ?"+
-		" AND NOT EXISTS (SELECT 1 FROM audit_seals s WHERE s.event_id = e.id)"+
-		" AND NOT EXISTS (SELECT 1 FROM audit_unsealed u WHERE u.event_id = e.id) ORDER BY e.id LIMIT 1", account).Scan(&stray).Error
-	if err != nil {
-		return audit.Integrity{}, s.translate(err)
-	}
-	if result.Intact && len(stray) == 1 {
-		result.Intact, result.FirstBroken = false, stray[0]
-	}
-	return result, nil
 }

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"strings"
-	"time"
 
 	"github.com/salesexec/credentials/internal/access"
 	"github.com/salesexec/credentials/internal/audit"
@@ -37,6 +36,14 @@ func (c *conditions) reach(actor access.Actor) {
 		return
 	}
 	c.add("users.account_id = ?", actor.User.AccountID)
+	c.teams(actor)
+}
+
+// teams narrows to the users of the teams that a person manages, and to itself.
+func (c *conditions) teams(actor access.Actor) {
+	if actor.ReachesAll() {
+		return
+	}
 	teams := conditions{}
 	teams.add("users.id = ?", string(actor.User.ID))
 	for _, team := range actor.User.Reach() {
@@ -90,7 +97,7 @@ func (s *Store) Members(ctx context.Context, actor access.Actor, f credential.Fi
 				return nil, err
 			}
 			after = member.User.ID
-			if len(found) < limit && credential.Sees(actor, member.User) {
+			if len(found) < limit && actor.Sees(member.User) {
 				found = append(found, member)
 			}
 		}
@@ -116,20 +123,4 @@ func (s *Store) UsernameHistory(ctx context.Context, id user.ID) ([]credential.H
 		}
 	}
 	return names, nil
-}
-
-// AuditEvents returns the events of an account in the order of their chain's waiting line, the oldest first.
-func (s *Store) AuditEvents(ctx context.Context, account string, since time.Time, limit int) ([]audit.Event, error) {
-	var rows []eventRow
-	err := s.query(ctx).Where("account_id = ? AND at >= ?", account, moment(since)).Order("at, id").Limit(limit).Find(&rows).Error
-	if err != nil {
-		return nil, s.translate(err)
-	}
-	events := make([]audit.Event, len(rows))
-	for i, row := range rows {
-		if events[i], err = row.event(); err != nil {
-			return nil, err
-		}
-	}
-	return events, nil
 }

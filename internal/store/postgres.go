@@ -54,14 +54,15 @@ func (postgresQuirks) timeType() string   { return "timestamptz" }
 
 // SQLSTATEs (PostgreSQL documentation, appendix A).
 const (
-	uniqueViolation      = "23505"
-	serializationFailure = "40001"
-	deadlockDetected     = "40P01"
-	connectionException  = "08"
-	tooManyConnections   = "53300"
-	adminShutdown        = "57P"
-	queryCanceled        = "57014" // by the statement timeout
-	lockNotAvailable     = "55P03" // by the lock timeout
+	uniqueViolation       = "23505"
+	serializationFailure  = "40001"
+	deadlockDetected      = "40P01"
+	connectionException   = "08"
+	tooManyConnections    = "53300"
+	adminShutdown         = "57P"
+	queryCanceled         = "57014" // by the statement timeout
+	lockNotAvailable      = "55P03" // by the lock timeout
+	insufficientPrivilege = "42501"
 )
 
 func (postgresQuirks) brokenConstraint(err error) string {
@@ -91,4 +92,10 @@ func isConnectionError(err error) bool {
 	}
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err)
+}
+
+// isForbidden tells whether the role lacks a right.
+func isForbidden(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == insufficientPrivilege
 }

@@ -79,9 +79,10 @@ func (s *Store) holdThrottle(tx *gorm.DB, subject, key string) (throttleRow, err
 	return first(rows), err
 }
 
-func first(rows []throttleRow) throttleRow {
+func first[T any](rows []T) T {
 	if len(rows) == 0 {
-		return throttleRow{}
+		var none T
+		return none
 	}
 	return rows[0]
 }

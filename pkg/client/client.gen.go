@@ -17,6 +17,45 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for AuditOutcome.
+const (
+	AuditOutcomeDone    AuditOutcome = "done"
+	AuditOutcomeRefused AuditOutcome = "refused"
+)
+
+// Valid indicates whether the value is a known member of the AuditOutcome enum.
+func (e AuditOutcome) Valid() bool {
+	switch e {
+	case AuditOutcomeDone:
+		return true
+	case AuditOutcomeRefused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for AuditPartyKind.
+const (
+	AuditPartyKindOperator AuditPartyKind = "operator"
+	AuditPartyKindService  AuditPartyKind = "service"
+	AuditPartyKindUser     AuditPartyKind = "user"
+)
+
+// Valid indicates whether the value is a known member of the AuditPartyKind enum.
+func (e AuditPartyKind) Valid() bool {
+	switch e {
+	case AuditPartyKindOperator:
+		return true
+	case AuditPartyKindService:
+		return true
+	case AuditPartyKindUser:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ChangedByKind.
 const (
 	ChangedByKindAdministrator ChangedByKind = "administrator"
@@ -393,6 +432,241 @@ func (e UserStatus) Valid() bool {
 	default:
 		return false
 	}
+}
+
+// AuditAction The stable name of what happened. New ones can be added at any time.
+//
+// | action | what happened |
+// |---|---|
+// | `audit.pruned` | The operator removed the oldest events of the account's trail. |
+// | `credentials.change_refused` | A change or a reset was not made; `code` and `violations` say why. |
+// | `credentials.changed` | The username, the e-mail address or the password was changed. |
+// | `credentials.reverted` | "This wasn't me": the username and the e-mail address are as before, the password is disabled. |
+// | `notice.given_up` | A mail to the user could not be delivered in time. |
+// | `password.disabled` | Too many failures in a row: the password opens nothing until it is reset. |
+// | `password.rehashed` | A sign-in replaced an outdated hash by a stronger one of the same password. |
+// | `password.reset` | An administrator or a service replaced a user's password. |
+// | `password.reset_link_sent` | A one-time link to choose a new password was mailed to the user. |
+// | `password.reset_link_used` | The user chose a new password by the mailed link. |
+// | `service.created` | The operator registered a service. |
+// | `service.disabled` | The operator made a service's secrets and tokens good for nothing. |
+// | `service.enabled` | The operator took that back. |
+// | `service.secret_rotated` | The operator gave a service a further secret. |
+// | `service.token_issued` | A service proved itself and got a token. |
+// | `service.token_refused` | A service did not prove itself, or asked for more than it was given. |
+// | `session.ended` | One session was ended. |
+// | `session.refresh_reused` | An outgrown refresh token came back, which ended its session. |
+// | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
+// | `session.signed_in` | A sign-in opened a session. |
+// | `user.created` | A user was made. |
+type AuditAction = string
+
+// AuditCheckpoint Where the chain begins after older events were pruned. Absent when none were.
+type AuditCheckpoint struct {
+	// Chain Its chain value. An export from before holds it.
+	Chain string `json:"chain"`
+
+	// PrunedAt When this was done.
+	PrunedAt time.Time `json:"pruned_at"`
+
+	// Sequence The sequence of the last event that was pruned.
+	Sequence int64 `json:"sequence"`
+}
+
+// AuditDetails The facts of the event; which there are depends on the action. Never a secret.
+type AuditDetails struct {
+	// Chain The chain value of the last event that was pruned.
+	Chain *string `json:"chain,omitempty"`
+
+	// Changed What was changed.
+	Changed []string `json:"changed,omitempty"`
+
+	// Code Why it was refused, or came about.
+	Code *string `json:"code,omitempty"`
+
+	// Events How many events were pruned.
+	Events *int64 `json:"events,omitempty"`
+
+	// Failures Failed attempts in a row up to then.
+	Failures *int `json:"failures,omitempty"`
+
+	// Method How a password was reset.
+	Method      *string `json:"method,omitempty"`
+	NewEmail    *string `json:"new_email,omitempty"`
+	NewUsername *string `json:"new_username,omitempty"`
+
+	// Notice The kind of a mail.
+	Notice      *string `json:"notice,omitempty"`
+	OldEmail    *string `json:"old_email,omitempty"`
+	OldUsername *string `json:"old_username,omitempty"`
+
+	// PendingEmail The address that was asked for, and is not confirmed.
+	PendingEmail *string `json:"pending_email,omitempty"`
+
+	// Scheme The hash scheme that was replaced.
+	Scheme *string `json:"scheme,omitempty"`
+
+	// Scopes What a service may do.
+	Scopes []string `json:"scopes,omitempty"`
+
+	// Sequence The sequence of the last event that was pruned.
+	Sequence *int64 `json:"sequence,omitempty"`
+
+	// SessionsEnded How many sessions it ended.
+	SessionsEnded *int `json:"sessions_ended,omitempty"`
+
+	// Typed A fingerprint of a name that nobody has; the name may be a mistyped password.
+	Typed *string `json:"typed,omitempty"`
+
+	// Violations Rules that were broken, each with the pointer to the member.
+	Violations []string `json:"violations,omitempty"`
+
+	// WantedUsername The name that could not be had.
+	WantedUsername *string `json:"wanted_username,omitempty"`
+}
+
+// AuditEvent defines model for AuditEvent.
+type AuditEvent struct {
+	// AccountID An opaque id that never changes and is never used again.
+	AccountID ID `json:"account_id"`
+
+	// Action The stable name of what happened. New ones can be added at any time.
+	//
+	// | action | what happened |
+	// |---|---|
+	// | `audit.pruned` | The operator removed the oldest events of the account's trail. |
+	// | `credentials.change_refused` | A change or a reset was not made; `code` and `violations` say why. |
+	// | `credentials.changed` | The username, the e-mail address or the password was changed. |
+	// | `credentials.reverted` | "This wasn't me": the username and the e-mail address are as before, the password is disabled. |
+	// | `notice.given_up` | A mail to the user could not be delivered in time. |
+	// | `password.disabled` | Too many failures in a row: the password opens nothing until it is reset. |
+	// | `password.rehashed` | A sign-in replaced an outdated hash by a stronger one of the same password. |
+	// | `password.reset` | An administrator or a service replaced a user's password. |
+	// | `password.reset_link_sent` | A one-time link to choose a new password was mailed to the user. |
+	// | `password.reset_link_used` | The user chose a new password by the mailed link. |
+	// | `service.created` | The operator registered a service. |
+	// | `service.disabled` | The operator made a service's secrets and tokens good for nothing. |
+	// | `service.enabled` | The operator took that back. |
+	// | `service.secret_rotated` | The operator gave a service a further secret. |
+	// | `service.token_issued` | A service proved itself and got a token. |
+	// | `service.token_refused` | A service did not prove itself, or asked for more than it was given. |
+	// | `session.ended` | One session was ended. |
+	// | `session.refresh_reused` | An outgrown refresh token came back, which ended its session. |
+	// | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
+	// | `session.signed_in` | A sign-in opened a session. |
+	// | `user.created` | A user was made. |
+	Action AuditAction `json:"action"`
+
+	// Actor Who acted, or whom it was about, as it was called then. Empty when that is not known, or nobody.
+	Actor AuditParty `json:"actor"`
+
+	// At When it happened, to the microsecond.
+	At time.Time `json:"at"`
+
+	// Details The facts of the event; which there are depends on the action. Never a secret.
+	Details AuditDetails `json:"details"`
+
+	// ID An opaque id that never changes and is never used again.
+	ID ID `json:"id"`
+
+	// IP Where the request came from.
+	IP string `json:"ip"`
+
+	// OnBehalfOf The id of the user that a service said it acts for. Nobody has checked that. Absent when it named none.
+	OnBehalfOf *string `json:"on_behalf_of,omitempty"`
+
+	// Outcome Whether what was asked was done.
+	Outcome AuditOutcome `json:"outcome"`
+
+	// Reason What the actor gave as reason.
+	Reason string `json:"reason"`
+
+	// RequestID The request, as it is in the logs.
+	RequestID string `json:"request_id"`
+
+	// Seal The event's link in the hash chain of the account.
+	Seal *AuditSeal `json:"seal,omitempty"`
+
+	// SessionID The session it was done in; empty when it was none.
+	SessionID string `json:"session_id"`
+
+	// Target Who acted, or whom it was about, as it was called then. Empty when that is not known, or nobody.
+	Target AuditParty `json:"target"`
+
+	// UserAgent What it was sent with.
+	UserAgent string `json:"user_agent"`
+
+	// Version Of the form of events.
+	Version int `json:"version"`
+}
+
+// AuditEventList defines model for AuditEventList.
+type AuditEventList struct {
+	// Items The events, the newest first. One that happened within the last second may have no `seal` yet.
+	Items []AuditEvent `json:"items"`
+
+	// NextCursor The cursor of the next page, or `null` when there is none.
+	NextCursor *string `json:"next_cursor"`
+}
+
+// AuditIntegrity defines model for AuditIntegrity.
+type AuditIntegrity struct {
+	// AccountID An opaque id that never changes and is never used again.
+	AccountID ID `json:"account_id"`
+
+	// CheckedAt When this was found.
+	CheckedAt time.Time `json:"checked_at"`
+
+	// Checkpoint Where the chain begins after older events were pruned. Absent when none were.
+	Checkpoint *AuditCheckpoint `json:"checkpoint,omitempty"`
+
+	// Events How many events were found intact, from the beginning or the checkpoint on.
+	Events int64 `json:"events"`
+
+	// FirstBroken The id of the first event that is changed, missing or out of place. Absent when all is intact, and when the events are intact but older ones are missing that were not pruned.
+	FirstBroken *string `json:"first_broken,omitempty"`
+
+	// Head The chain value of the last intact event; empty when there is none.
+	Head string `json:"head"`
+
+	// Intact Whether every event is as it was sealed, and none is missing or out of place.
+	Intact bool `json:"intact"`
+
+	// Sequence The sequence of the last intact event.
+	Sequence int64 `json:"sequence"`
+}
+
+// AuditOutcome Whether what was asked was done.
+type AuditOutcome string
+
+// AuditParty Who acted, or whom it was about, as it was called then. Empty when that is not known, or nobody.
+type AuditParty struct {
+	// ID An opaque id that never changes and is never used again.
+	ID *ID `json:"id,omitempty"`
+
+	// Kind `user`; `service`; `operator`: somebody at the command line of the host.
+	Kind *AuditPartyKind `json:"kind,omitempty"`
+
+	// Name The display name of a user, or the name of a service.
+	Name *string `json:"name,omitempty"`
+
+	// Username The username of a user.
+	Username *string `json:"username,omitempty"`
+}
+
+// AuditPartyKind `user`; `service`; `operator`: somebody at the command line of the host.
+type AuditPartyKind string
+
+// AuditSeal The event's link in the hash chain of the account.
+type AuditSeal struct {
+	// Chain Hex SHA-256 of the chain value before and the digest.
+	Chain string `json:"chain"`
+
+	// Digest Hex SHA-256 of the event.
+	Digest string `json:"digest"`
+
+	// Sequence 1, 2, 3, ... without a gap.
+	Sequence int64 `json:"sequence"`
 }
 
 // ChangedBy Who gave the user the name.
@@ -1083,11 +1357,52 @@ type UsernameRules struct {
 	MinLength int `json:"min_length"`
 }
 
+// AuditAccount An opaque id that never changes and is never used again.
+type AuditAccount = ID
+
 // IfMatch defines model for IfMatch.
 type IfMatch = string
 
 // UserID An opaque id that never changes and is never used again.
 type UserID = ID
+
+// ListAuditEventsParams defines parameters for ListAuditEvents.
+type ListAuditEventsParams struct {
+	// AccountID The account whose trail is meant: the caller's own if it is not given. Only a service that is registered for every
+	// account can name another, and must name one. `-` is the trail of failed sign-ins with names that nobody has.
+	AccountID *AuditAccount `form:"account_id,omitempty" json:"account_id,omitempty"`
+
+	// Actor What this user or service did, by id.
+	Actor *ID `form:"actor,omitempty" json:"actor,omitempty"`
+
+	// Target What happened to this user, by id.
+	Target *ID `form:"target,omitempty" json:"target,omitempty"`
+
+	// Action Events of this kind.
+	Action *AuditAction `form:"action,omitempty" json:"action,omitempty"`
+
+	// Outcome What was done, or what was refused.
+	Outcome *AuditOutcome `form:"outcome,omitempty" json:"outcome,omitempty"`
+
+	// From Events at this time or later.
+	From *time.Time `form:"from,omitempty" json:"from,omitempty"`
+
+	// To Events before this time.
+	To *time.Time `form:"to,omitempty" json:"to,omitempty"`
+
+	// Limit The most events to answer.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next_cursor` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// CheckAuditIntegrityParams defines parameters for CheckAuditIntegrity.
+type CheckAuditIntegrityParams struct {
+	// AccountID The account whose trail is meant: the caller's own if it is not given. Only a service that is registered for every
+	// account can name another, and must name one. `-` is the trail of failed sign-ins with names that nobody has.
+	AccountID *AuditAccount `form:"account_id,omitempty" json:"account_id,omitempty"`
+}
 
 // ListUsersParams defines parameters for ListUsers.
 type ListUsersParams struct {
@@ -1252,6 +1567,44 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /.well-known/openid-configuration (the `GetIssuerMetadata` operationId).
 	GetIssuerMetadata(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListAuditEvents What happened
+	//
+	// The audit trail of one account, the newest event first. Actors and targets are shown with the names they had when it
+	// happened; ids never change. All filters given must match.
+	//
+	// An administrator sees the events about users that are within reach now; one who manages the whole company (`/`) sees all
+	// events of the account, also those about nobody in particular. A service needs the scope `audit:read` and sees all events
+	// of its account; one that is registered for every account names it in `account_id`.
+	//
+	// With `Accept: application/x-ndjson` the answer is one stream of **all** matching events, oldest first, in the order of
+	// the hash chain: a line for each event with its seal, between a heading and a last line `{"end":{"events":n}}`. A stream
+	// without that last line was broken off. `limit` and `cursor` do not go with it. `credentialsd audit verify FILE` checks
+	// such a file without the service:
+	//
+	// * `digest` is the hex SHA-256 of the bytes of `event` as they stand in the line;
+	// * `chain` is the hex SHA-256 of the `chain` of the line before (of `after` in the heading for the first) followed by
+	//   `digest`.
+	//
+	// An export that was narrowed by a filter or by reach says `"partial":true` in its heading: each of its events can be
+	// checked, but not that none is missing.
+	//
+	// Corresponds with GET /admin/audit-events (the `ListAuditEvents` operationId).
+	ListAuditEvents(ctx context.Context, params *ListAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CheckAuditIntegrity Check that the audit trail is whole
+	//
+	// Checks the hash chain of the account against its events, all of it: this takes about a minute for every few million
+	// events, and other checks wait for it. For larger trails export them and use `credentialsd audit verify`.
+	//
+	// Keep `head` and `sequence` somewhere else: if the newest events are removed together with their seals, a shorter chain
+	// is left that is whole, and only a head that was noted tells. The service writes the heads into its log for that.
+	//
+	// An administrator needs the reach `/`, else this is `403` with the code `forbidden`. A service needs the scope
+	// `audit:read`.
+	//
+	// Corresponds with GET /admin/audit-events/integrity (the `CheckAuditIntegrity` operationId).
+	CheckAuditIntegrity(ctx context.Context, params *CheckAuditIntegrityParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListUsers List users
 	//
@@ -1609,6 +1962,64 @@ func (c *Core) GetJwks(ctx context.Context, reqEditors ...RequestEditorFn) (*htt
 // Corresponds with GET /.well-known/openid-configuration (the `GetIssuerMetadata` operationId).
 func (c *Core) GetIssuerMetadata(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetIssuerMetadataRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAuditEvents What happened
+//
+// The audit trail of one account, the newest event first. Actors and targets are shown with the names they had when it
+// happened; ids never change. All filters given must match.
+//
+// An administrator sees the events about users that are within reach now; one who manages the whole company (`/`) sees all
+// events of the account, also those about nobody in particular. A service needs the scope `audit:read` and sees all events
+// of its account; one that is registered for every account names it in `account_id`.
+//
+// With `Accept: application/x-ndjson` the answer is one stream of **all** matching events, oldest first, in the order of
+// the hash chain: a line for each event with its seal, between a heading and a last line `{"end":{"events":n}}`. A stream
+// without that last line was broken off. `limit` and `cursor` do not go with it. `credentialsd audit verify FILE` checks
+// such a file without the service:
+//
+//   - `digest` is the hex SHA-256 of the bytes of `event` as they stand in the line;
+//   - `chain` is the hex SHA-256 of the `chain` of the line before (of `after` in the heading for the first) followed by
+//     `digest`.
+//
+// An export that was narrowed by a filter or by reach says `"partial":true` in its heading: each of its events can be
+// checked, but not that none is missing.
+//
+// Corresponds with GET /admin/audit-events (the `ListAuditEvents` operationId).
+func (c *Core) ListAuditEvents(ctx context.Context, params *ListAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAuditEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CheckAuditIntegrity Check that the audit trail is whole
+//
+// Checks the hash chain of the account against its events, all of it: this takes about a minute for every few million
+// events, and other checks wait for it. For larger trails export them and use `credentialsd audit verify`.
+//
+// Keep `head` and `sequence` somewhere else: if the newest events are removed together with their seals, a shorter chain
+// is left that is whole, and only a head that was noted tells. The service writes the heads into its log for that.
+//
+// An administrator needs the reach `/`, else this is `403` with the code `forbidden`. A service needs the scope
+// `audit:read`.
+//
+// Corresponds with GET /admin/audit-events/integrity (the `CheckAuditIntegrity` operationId).
+func (c *Core) CheckAuditIntegrity(ctx context.Context, params *CheckAuditIntegrityParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCheckAuditIntegrityRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2243,6 +2654,210 @@ func NewGetIssuerMetadataRequest(server string) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListAuditEventsRequest constructs an http.Request for the ListAuditEvents method
+func NewListAuditEventsRequest(server string, params *ListAuditEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/audit-events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.AccountID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "account_id", *params.AccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Actor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "actor", *params.Actor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Target != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "target", *params.Target, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Action != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "action", *params.Action, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Outcome != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "outcome", *params.Outcome, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.To != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "to", *params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCheckAuditIntegrityRequest constructs an http.Request for the CheckAuditIntegrity method
+func NewCheckAuditIntegrityRequest(server string, params *CheckAuditIntegrityParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/audit-events/integrity")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.AccountID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "account_id", *params.AccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)

@@ -12,6 +12,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -166,6 +167,37 @@ func (c *Client) ChangeUserCredentials(ctx context.Context, id string, change Cr
 func (c *Client) ResetPassword(ctx context.Context, id string, reset PasswordReset, ifMatch string) (*PasswordResetResult, string, error) {
 	params := &ResetPasswordParams{IfMatch: optional(ifMatch)}
 	return tagged[PasswordResetResult](c.core.ResetPassword(ctx, id, params, reset))
+}
+
+// ListAuditEvents answers one page of what happened, the newest first.
+func (c *Client) ListAuditEvents(ctx context.Context, params ListAuditEventsParams) (*AuditEventList, error) {
+	return body[AuditEventList](c.core.ListAuditEvents(ctx, &params))
+}
+
+// ExportAuditEvents streams all events that match, one JSON object a line, as credentialsd audit verify reads it. The
+// caller reads it to the end and closes it; a stream without a last line {"end":...} was broken off. It may take longer than
+// the HTTP client allows for a call: a default client is given no limit here, ctx ends it.
+func (c *Client) ExportAuditEvents(ctx context.Context, params ListAuditEventsParams) (io.ReadCloser, error) {
+	core := *c.core
+	if plain, ok := core.Client.(*http.Client); ok {
+		patient := *plain
+		patient.Timeout = 0
+		core.Client = &patient
+	}
+	lines := func(_ context.Context, request *http.Request) error {
+		request.Header.Set("Accept", "application/x-ndjson")
+		return nil
+	}
+	response, err := core.ListAuditEvents(ctx, &params, lines)
+	if err == nil && response.StatusCode == http.StatusOK {
+		return response.Body, nil
+	}
+	return nil, nothing(response, err)
+}
+
+// CheckAuditIntegrity checks the hash chain of an account: of the caller's own if account is empty.
+func (c *Client) CheckAuditIntegrity(ctx context.Context, account string) (*AuditIntegrity, error) {
+	return body[AuditIntegrity](c.core.CheckAuditIntegrity(ctx, &CheckAuditIntegrityParams{AccountID: optional(account)}))
 }
 
 // IssueToken gets a token for a service: with the wanted scopes, or with all it has when none is given.

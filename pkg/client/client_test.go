@@ -53,6 +53,8 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"GET /admin/users/u1/username-history":  {200, historyJSON},
 		"PATCH /admin/users/u1/credentials":     {200, credentialsJSON},
 		"POST /admin/users/u1/password-reset":   {200, resetJSON},
+		"GET /admin/audit-events":               {200, `{"items":[],"next_cursor":null}`},
+		"GET /admin/audit-events/integrity":     {200, `{"account_id":"acme","intact":true,"events":0,"sequence":0,"head":"","checked_at":"2026-03-02T09:15:00Z"}`},
 		"POST /oauth/token":                     {200, `{"access_token":"a.b.c","token_type":"Bearer","expires_in":900,"scope":"users:read"}`},
 		"GET /.well-known/jwks.json":            {200, `{"keys":[{"kty":"OKP","kid":"k1","use":"sig","alg":"EdDSA","crv":"Ed25519","x":"AAAA"}]}`},
 		"GET /.well-known/openid-configuration": {200, metadataJSON},
@@ -121,6 +123,10 @@ func TestClient_callsEveryOperation(t *testing.T) {
 		"resetPassword": {tagged(func(ctx context.Context) (*client.PasswordResetResult, string, error) {
 			return c.ResetPassword(ctx, "u1", client.PasswordReset{}, `"6"`)
 		}), "Bearer tok", `"6"`, `{}`, `"7"`},
+		"listAuditEvents": {plain(func(ctx context.Context) (*client.AuditEventList, error) {
+			return c.ListAuditEvents(ctx, client.ListAuditEventsParams{Target: pointer("u1"), Limit: pointer(5)})
+		}), "Bearer tok", "", "", ""},
+		"checkAuditIntegrity": {plain(func(ctx context.Context) (*client.AuditIntegrity, error) { return c.CheckAuditIntegrity(ctx, "acme") }), "Bearer tok", "", "", ""},
 		"issueToken": {plain(func(ctx context.Context) (*client.ServiceToken, error) {
 			return c.IssueToken(ctx, "dial:er", "s%t", "users:read", "users:write")
 		}), "Basic ZGlhbCUzQWVyOnMlMjV0", "", "grant_type=client_credentials&scope=users%3Aread+users%3Awrite", ""},
@@ -141,6 +147,34 @@ func TestClient_callsEveryOperation(t *testing.T) {
 	// Pages for people have no method.
 	if diff := cmp.Diff([]string{"getOpenapi", "getProblem"}, recorder.Unexercised()); diff != "" {
 		t.Errorf("operations that were not called: %s", diff)
+	}
+}
+
+// An export is the stream as it came, and what is no export is an error.
+func TestClient_exportsAuditEvents(t *testing.T) {
+	const lines = "{\"export\":{}}\n{\"end\":{\"events\":0}}\n"
+	c, _ := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-Id", "request-1")
+		if r.Header.Get("Accept") != "application/x-ndjson" || r.URL.Query().Get("account_id") == "" {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			_, _ = io.WriteString(w, `{"type":"urn:salesexec:problem:validation_failed","title":"t","status":422,"code":"validation_failed","instance":"urn:request:1"}`)
+			return
+		}
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		_, _ = io.WriteString(w, lines)
+	}), client.WithToken(token))
+	stream, err := c.ExportAuditEvents(t.Context(), client.ListAuditEventsParams{AccountID: pointer("acme")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(stream)
+	if err := errors.Join(err, stream.Close()); err != nil || string(got) != lines {
+		t.Errorf("%q, %v", got, err)
+	}
+	stream, err = c.ExportAuditEvents(t.Context(), client.ListAuditEventsParams{})
+	if refused, ok := errors.AsType[*client.Error](err); !ok || refused.Code != "validation_failed" || stream != nil {
+		t.Errorf("got %v, %v", stream, err)
 	}
 }
 
