@@ -71,7 +71,8 @@ func TestCommands_version(t *testing.T) {
 
 // CFG-01: the help of every command lists the variables, with what an unset one means.
 func TestCommands_help(t *testing.T) {
-	for _, args := range []string{"--help", "-h", "dev --help", "serve --help", "migrate --help", "migrate up --help", "migrate status --help", "user --help", "user create --help", "version --help"} {
+	for _, args := range []string{"--help", "-h", "dev --help", "serve --help", "migrate --help", "migrate up --help", "migrate status --help", "user --help", "user create --help",
+		"audit --help", "audit verify --help", "audit export --help", "audit prune --help", "version --help"} {
 		var listed []string
 		for _, v := range config.Variables() {
 			listed = append(listed, v.Name, v.Help, v.Default)
@@ -87,6 +88,7 @@ func TestCommands_help(t *testing.T) {
 func TestCommands_wrongCalls(t *testing.T) {
 	for args, text := range map[string]string{
 		"": "expected one of", "bogus": "unexpected argument bogus", "serve now": "unexpected argument now", "serve --bogus": "unknown flag --bogus",
+		"audit verify": "expected", "audit export": "missing flags", "audit prune --older-than soon": "expected duration",
 		"user create": "missing flags", "user create --account a --username b --role root": "--role must be one of",
 	} {
 		wants{args: args, code: 80, err: []string{"credentialsd: ", text, "--help"}}.check(t)
@@ -96,7 +98,7 @@ func TestCommands_wrongCalls(t *testing.T) {
 // CFG-01: everything that is missing is named at once.
 func TestCommands_missingVariables(t *testing.T) {
 	wants{args: "serve", code: 1, err: []string{"DATABASE_URL is not set", "PUBLIC_URL is not set", "TOKEN_AUDIENCE is not set", "SEALING_KEY is not set"}}.check(t)
-	for _, args := range []string{"migrate up", "migrate status", "user create --account demo --username ada"} {
+	for _, args := range []string{"migrate up", "migrate status", "user create --account demo --username ada", "audit export --account demo", "audit prune"} {
 		out := wants{args: args, code: 1, err: []string{"DATABASE_URL is not set"}}.check(t)
 		if strings.Contains(out, "SEALING_KEY") {
 			t.Errorf("%s needs the database alone: %s", args, out)
