@@ -59,8 +59,8 @@ type commands struct {
 	User struct {
 		Create userCreateCommand `cmd:"" help:"Create a user, with the account if it is new, and print a temporary password once."`
 	} `cmd:"" help:"Manage users from the command line."`
-	Client  clientCommands `cmd:"" help:"Manage the services that may call this one."`
-	Audit struct {
+	Client clientCommands `cmd:"" help:"Manage the services that may call this one."`
+	Audit  struct {
 		Verify auditVerifyCommand `cmd:"" help:"Verify an exported audit trail without the database. Exit code 3: it is not intact."`
 		Export auditExportCommand `cmd:"" help:"Write the whole audit trail of an account as lines that can be verified."`
 		Prune  auditPruneCommand  `cmd:"" help:"Remove the oldest events of the audit trails; what is left stays verifiable. For the owner of the tables."`

@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/salesexec/credentials/internal/access"
-	"github.com/salesexec/credentials/internal/client"
 )
 
 // trail asks for events, and fails the test when it gets none of the answer it wants.
@@ -154,7 +153,7 @@ func TestTrail_reach(t *testing.T) {
 		s.trail(s.token("alex", demoPassword), "", http.StatusForbidden, "forbidden")
 		s.trail(serviceToken(s, access.ScopeUsersRead), "", http.StatusForbidden, "insufficient_scope")
 
-		alterDemoClient(t, s.database(), func(c *client.Client) { c.AccountID = "" })
+		alterDemoClient(t, s, "account_id = NULL")
 		everywhere := serviceToken(s, access.ScopeAuditRead)
 		for _, path := range []string{"", "/integrity"} {
 			if got := s.trail(everywhere, path, http.StatusUnprocessableEntity, "validation_failed").fieldCodes(); !slices.Equal(got, []string{"/account_id required"}) {

@@ -56,6 +56,16 @@ func TestEventOf_showsEverything(t *testing.T) {
 	}
 }
 
+// listed returns the names of a type's members in JSON.
+func listed(shape reflect.Type) []string {
+	var names []string
+	for i := range shape.NumField() {
+		name, _, _ := strings.Cut(shape.Field(i).Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
+}
+
 // API-01: lines come to those who ask for them by name, JSON to everybody else.
 func TestPrefersLines(t *testing.T) {
 	for accept, want := range map[string]bool{
