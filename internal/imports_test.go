@@ -59,6 +59,11 @@ var rules = []rule{
 		reason: "the code that could accept a forged token is small and in one place",
 	},
 	{
+		name: "mail only in notice", binds: except("internal/notice"),
+		from:   []string{"github.com/wneessen/go-mail", "net/smtp", "github.com/emersion"},
+		reason: "what leaves the service for people goes through the outbox, and in one form",
+	},
+	{
 		name: "x/crypto only in password", binds: except("internal/password"),
 		from:   []string{"golang.org/x/crypto"},
 		reason: "hashing outside the lanes would escape their bound on memory; all other cryptography is the standard library's",
@@ -241,6 +246,7 @@ func TestImportRulesFindOffenders(t *testing.T) {
 		{"internal/session/x.go", `import "github.com/jackc/pgx/v5/pgconn"`, "pgx only in store"},
 		{"cmd/credentialsd/x.go", `import "github.com/labstack/echo/v4"`, "echo only in httpapi and api"},
 		{"internal/httpapi/x.go", `import "github.com/golang-jwt/jwt/v5"`, "jwt only in token, signal and client"},
+		{"internal/credential/x.go", `import "github.com/wneessen/go-mail"`, "mail only in notice"},
 		{"internal/session/x.go", `import "golang.org/x/crypto/bcrypt"`, "x/crypto only in password"},
 		{"internal/config/x.go", `import "os"; var _ = os.Getenv("A")`, "environment only in cmd"},
 		{"internal/user/x.go", `import system "os"; var _, _ = system.LookupEnv("A")`, "environment only in cmd"},
