@@ -40,6 +40,8 @@ type Config struct {
 	HashQueueTimeout       time.Duration
 	PasswordMinLength      int
 	UsernameHold           time.Duration
+	SMTP                   *SMTP  // nil: no mail is sent
+	AccountURL             string // the app's account page; empty: there is none
 	RateLimit              int
 	TokenLifetime          time.Duration
 	SessionMaxAge          time.Duration
@@ -84,6 +86,10 @@ func Variables() []Variable {
 		{Name: "HASH_QUEUE_TIMEOUT", Default: "5s", Help: "longest wait for a lane, 100ms to 30s"},
 		{Name: "PASSWORD_MIN_LENGTH", Default: "15", Help: "shortest password in code points where an account sets no other, 8 to 64; below 15 only for those who sign in with a second factor elsewhere"},
 		{Name: "USERNAME_HOLD", Default: "4320h", Help: "how long a released username is held for its former owner"},
+		{Name: "SMTP_URL", Secret: true, Help: "server that mail is sent through: smtps://user:password@host:465, or smtp://host:587 for STARTTLS; unset: no mail is sent"},
+		{Name: "SMTP_CA_FILE", Help: "certificates in PEM that vouch for the SMTP server; unset: the system's"},
+		{Name: "MAIL_FROM", Help: "sender of mails, as in SalesExec <no-reply@example.com>; required with SMTP_URL"},
+		{Name: "ACCOUNT_URL", Help: "the app's account page, for mails and GET /.well-known/change-password; https"},
 		{Name: "RATE_LIMIT_PER_MINUTE", Default: "600", Help: "requests to credential endpoints per minute, for each client address and each subject"},
 		{Name: "TOKEN_LIFETIME", Default: "15m", Help: "life of an access token, 1m to 1h"},
 		{Name: "SESSION_IDLE_TIME", Default: "168h", Help: "life of a session that is not refreshed"},
@@ -125,6 +131,8 @@ func load(r *reader) (Config, error) {
 		HashQueueTimeout:       r.duration("HASH_QUEUE_TIMEOUT", 5*time.Second, 100*time.Millisecond, 30*time.Second),
 		PasswordMinLength:      r.number("PASSWORD_MIN_LENGTH", password.MinLengthDefault, password.MinLengthFloor, password.MinLengthCeiling),
 		UsernameHold:           r.duration("USERNAME_HOLD", 180*24*time.Hour, 24*time.Hour, 100*365*24*time.Hour),
+		SMTP:                   r.smtp(),
+		AccountURL:             r.page("ACCOUNT_URL"),
 		RateLimit:              r.number("RATE_LIMIT_PER_MINUTE", 600, 10, 1_000_000),
 		TokenLifetime:          r.duration("TOKEN_LIFETIME", 15*time.Minute, time.Minute, time.Hour),
 		SessionIdleTime:        r.duration("SESSION_IDLE_TIME", 7*24*time.Hour, 15*time.Minute, 365*24*time.Hour),

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"encoding/base64"
+	"net/mail"
 	"os"
 	"path/filepath"
 	"strings"
@@ -112,6 +113,73 @@ func TestVariables_areDocumented(t *testing.T) {
 		}
 		if row := "| " + name + " | " + unset + " | " + v.Help + " |"; !strings.Contains(string(readme), row) {
 			t.Errorf("README.md must hold\n%s", row)
+		}
+	}
+}
+
+// CFG-01, CFG-02: how mail is sent, with the ports that the schemes have (RFC 8314 section 3.3).
+func TestLoad_mail(t *testing.T) {
+	if c, err := load(good()); err != nil || c.SMTP != nil || c.AccountURL != "" {
+		t.Fatalf("no mail by default: %+v, %v", c, err)
+	}
+	variables := good()
+	variables["MAIL_FROM"], variables["ACCOUNT_URL"] = "SalesExec <no-reply@example.com>", "https://app.example.com/account?tab=security#top"
+	for given, want := range map[string]config.SMTP{
+		"smtps://mail.example.com":                    {Host: "mail.example.com", Port: 465, ImplicitTLS: true},
+		"smtps://mail.example.com:2465/":              {Host: "mail.example.com", Port: 2465, ImplicitTLS: true},
+		"smtp://mail.example.com":                     {Host: "mail.example.com", Port: 587},
+		"smtp://user%40x:p%2Fw%23@[2001:db8::1]:2525": {Host: "2001:db8::1", Port: 2525, Username: "user@x", Password: secret.New("p/w#")},
+	} {
+		want.From = mail.Address{Name: "SalesExec", Address: "no-reply@example.com"}
+		variables["SMTP_URL"] = given
+		c, err := load(variables)
+		if err != nil || c.SMTP == nil || *c.SMTP != want || c.AccountURL != "https://app.example.com/account?tab=security#top" {
+			t.Errorf("%s: %+v, %v", given, c.SMTP, err)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "url")
+	if err := os.WriteFile(path, []byte("smtps://from-a-file.example.com\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	delete(variables, "SMTP_URL")
+	variables["SMTP_URL_FILE"] = path
+	if c, err := load(variables); err != nil || c.SMTP.Host != "from-a-file.example.com" {
+		t.Errorf("%+v, %v", c.SMTP, err)
+	}
+}
+
+// CFG-01, CFG-02: what is wrong with the settings of mail is named at once, without the password.
+func TestLoad_unsafeMail(t *testing.T) {
+	noPEM := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(noPEM, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range map[string][]string{
+		"SMTP_URL": {
+			"mail.example.com", "smtps://", "http://canary:canary@mail.example.com", "smtps://canary@mail.example.com", "smtps://:canary@mail.example.com",
+			"smtps://canary:canary@mail.example.com/path", "smtps://canary:canary@mail.example.com?x=y", "smtps://canary:canary@mail.example.com:0",
+			"smtps://canary:canary@mail.example.com:99999", "smtps://canary:can#ary@mail.example.com", "smtps://canary:can%ary@mail.example.com", "smtp:canary",
+		},
+		"MAIL_FROM":    {"", "nobody", "a@example.com, b@example.com", "a@example.com\r\nBcc: b@example.com"},
+		"SMTP_CA_FILE": {"/nowhere/ca.pem", noPEM},
+		"ACCOUNT_URL":  {"http://app.example.com/account", "app.example.com/account", "https://user:pw@app.example.com", "javascript:alert(1)", "https://"},
+	} {
+		for _, value := range values {
+			variables := good()
+			variables["SMTP_URL"], variables["MAIL_FROM"] = "smtps://mail.example.com", "no-reply@example.com"
+			variables[name] = value
+			_, err := load(variables)
+			if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "canary") {
+				t.Errorf("%s=%q: %v", name, value, err)
+			}
+		}
+	}
+	variables := good()
+	variables["SMTP_URL"], variables["SMTP_CA_FILE"], variables["ACCOUNT_URL"] = "ftp://x", "/nowhere", "x"
+	_, err := load(variables)
+	for _, name := range []string{"SMTP_URL", "SMTP_CA_FILE", "MAIL_FROM", "ACCOUNT_URL"} {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s is not named: %v", name, err)
 		}
 	}
 }
