@@ -19,6 +19,7 @@ import (
 	"github.com/salesexec/credentials/internal/access"
 	"github.com/salesexec/credentials/internal/client"
 	"github.com/salesexec/credentials/internal/config"
+	"github.com/salesexec/credentials/internal/notice"
 	"github.com/salesexec/credentials/internal/password"
 	"github.com/salesexec/credentials/internal/secret"
 	"github.com/salesexec/credentials/internal/session"
@@ -74,7 +75,14 @@ func (d devCommand) Run(ctx context.Context, p process) error {
 		return err
 	}
 	demo.URL, demo.OpsURL = "http://"+l.api.Addr().String(), "http://"+l.ops.Addr().String()
-	return serve(ctx, wiring{settings: settings, store: s, log: log, now: p.now, limit: p.limitMemory}, l, func() error { return d.announce(p, demo) })
+	w := wiring{settings: settings, store: s, log: log, now: p.now, limit: p.limitMemory}
+	if settings.SMTP == nil {
+		if w.mailbox, err = notice.OpenMailbox(filepath.Join(folder, "mail")); err != nil {
+			return errors.Join(err, l.api.Close(), l.ops.Close())
+		}
+		demo.MailURL = demo.URL + "/dev/mail"
+	}
+	return serve(ctx, w, l, func() error { return d.announce(p, demo) })
 }
 
 func (d devCommand) folder() (folder string, cleanUp func(), err error) {
@@ -136,6 +144,7 @@ func (d devCommand) listen(ctx context.Context, settings config.Config) (listene
 type demo struct {
 	URL     string       `json:"url"`
 	OpsURL  string       `json:"ops_url"`
+	MailURL string       `json:"mail_url,omitempty"` // the mailbox, unless mail goes to SMTP_URL
 	Users   []demoUser   `json:"users"`
 	Clients []demoClient `json:"clients"`
 }
@@ -276,7 +285,8 @@ func (d devCommand) announce(p process, made demo) error {
 
 var welcome = template.Must(template.New("welcome").Parse(`
 SalesExec credentials, for development: {{.Demo.URL}} (probes and metrics: {{.Demo.OpsURL}})
-
+{{with .Demo.MailURL}}Mails that would be sent: {{.}}
+{{end}}
 {{printf "%-8s %-14s %-16s %-9s %-9s %s" "ACCOUNT" "ROLE" "TEAM" "STATUS" "USERNAME" "PASSWORD"}}
 {{range .Demo.Users}}{{printf "%-8s %-14s %-16s %-9s %-9s %s" .AccountID .Role .Team .Status .Username .Password}}
 {{end}}

@@ -109,6 +109,7 @@ type service struct {
 	clock       *clock
 	log         *output
 	databaseURL string
+	folder      string // of its data
 	http        *http.Client
 	contract    *spectest.Recorder
 	stop        func() int // ends it and returns its exit code
@@ -130,11 +131,12 @@ func start(t *testing.T, databaseURL string, env ...string) *service {
 		variables[name] = value
 	}
 	s := newService(t, databaseURL)
+	s.folder = dataFolder(t, databaseURL)
 	ctx, cancel := context.WithCancel(context.Background())
 	reader, writer := io.Pipe()
 	code := make(chan int, 1)
 	go func() {
-		code <- run(ctx, []string{"dev", "--addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0", "--password", demoPassword, "--json", "--data", dataFolder(t, databaseURL)},
+		code <- run(ctx, []string{"dev", "--addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0", "--password", demoPassword, "--json", "--data", s.folder},
 			process{getenv: func(name string) string { return variables[name] }, stdout: writer, stderr: s.log, now: s.clock.now})
 		_ = writer.Close()
 	}()

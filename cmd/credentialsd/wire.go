@@ -38,6 +38,7 @@ type app struct {
 	keys   *keyring
 	watch  *audit.Watch
 	heads  time.Duration // between two looks at the heads of the audit trails
+	post   *post         // nil when no mail is sent
 	log    *slog.Logger
 	now    func() time.Time
 }
@@ -53,6 +54,7 @@ const otherMemory = 56 << 20
 type wiring struct {
 	settings config.Config
 	store    *store.Store
+	mailbox  *notice.Mailbox // of dev; nil elsewhere
 	log      *slog.Logger
 	now      func() time.Time
 	limit    func(bytes int64) // of the process's memory; may be nil
@@ -87,7 +89,11 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
-	notices := notice.NewComposer(false)
+	outgoing := newPost(w, measures)
+	notices := notice.NewComposer(outgoing != nil)
+	if !notices.On() {
+		log.WarnContext(ctx, "no SMTP_URL is set: no mail is sent, nobody is told of changes, and e-mail changes take effect at once")
+	}
 	limiter := throttle.New(s, settings.HashQueueTimeout, w.now)
 	clients := client.New(s, keys, w.now)
 	sessions := session.New(session.Config{
@@ -103,7 +109,7 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 			Sessions: sessions, Credentials: credentials, Clients: clients, Trail: audit.NewTrail(s, w.now), Limiter: limiter, JWKS: keys.issuer.JWKS,
 			Observe: measures.served, Now: w.now, Log: log,
 		}),
-		ops: health, health: health, store: s, keys: keys, log: log, now: w.now,
+		ops: health, health: health, store: s, keys: keys, post: outgoing, log: log, now: w.now,
 		watch: audit.NewWatch(s, settings.AuditRetention, w.now, log, measures.watched), heads: settings.AuditHeadInterval,
 	}, nil
 }
@@ -111,17 +117,24 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 // Periods of the background work.
 const (
 	sealEvery   = 500 * time.Millisecond // events are chained within a second (architecture.md)
+	mailEvery   = 500 * time.Millisecond // a link is waited for
 	keysEvery   = time.Minute
 	sweepEvery  = time.Hour
 	forgetAfter = 30 * 24 * time.Hour // a network is known for 30 days (product.md decision 8); failures and sessions that old are asked for by nobody
 )
 
+// drainTime is how long mails that are due may take to leave when the process ends. Others will deliver what is left.
+const drainTime = 5 * time.Second
+
 // startBackground runs the periodic work until the returned function is called; that waits for what is under way, and
-// seals what is left.
+// delivers and seals what is left.
 func (a *app) startBackground(ctx context.Context) (stop func()) {
+	lasting := context.WithoutCancel(ctx)
+	sending, stopSending := context.WithCancel(lasting) // goes on for a while when the rest is over: a mail cut off may leave twice
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	for _, job := range []job{
+		{name: "deliver mail", every: mailEvery, work: func(context.Context) error { return a.deliver(sending) }},
 		{name: "seal audit events", every: sealEvery, work: a.seal},
 		{name: "look after signing keys", every: keysEvery, work: a.keys.tend},
 		{name: "write the heads of the audit trails", every: a.heads, work: a.watch.Look, atOnce: true},
@@ -134,11 +147,23 @@ func (a *app) startBackground(ctx context.Context) (stop func()) {
 	}
 	return func() {
 		cancel()
+		defer time.AfterFunc(drainTime, stopSending).Stop()
 		running.Wait()
-		if err := a.seal(context.WithoutCancel(ctx)); err != nil {
+		if err := a.deliver(sending); err != nil {
+			a.log.Error("deliver mail at the end", "error", err.Error())
+		}
+		stopSending()
+		if err := a.seal(lasting); err != nil {
 			a.log.Error("seal audit events at the end", "error", err.Error())
 		}
 	}
+}
+
+func (a *app) deliver(ctx context.Context) error {
+	if a.post == nil {
+		return nil
+	}
+	return a.post.flush(ctx)
 }
 
 func (a *app) seal(ctx context.Context) error {
@@ -301,6 +326,7 @@ type metrics struct {
 	sequence prometheus.Gauge
 	looked   prometheus.Gauge
 	lost     prometheus.Counter
+	messages *prometheus.CounterVec
 }
 
 // durationBuckets are those of OpenTelemetry's http.server.request.duration, in seconds.
@@ -317,11 +343,15 @@ func newMetrics() *metrics {
 		requests: histogram("http_server_request_duration_seconds", "Duration of requests.", "http_request_method", "http_route", "http_response_status_code"),
 		hashes:   histogram("credentials_hash_duration_seconds", "Duration of a password hash in its lane.", "operation"),
 		waits:    histogram("credentials_hash_wait_seconds", "Wait for a hashing lane.", "operation"),
+		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "credentials_messages_total", Help: "Attempts to deliver messages, by what came of them.",
+		}, []string{"topic", "kind", "outcome"}),
 	}
 	m.sequence = prometheus.NewGauge(prometheus.GaugeOpts{Name: "credentials_audit_head_sequence", Help: "Sequence numbers of the heads of all audit trails, added up; it falls only when events were removed at an end."})
 	m.looked = prometheus.NewGauge(prometheus.GaugeOpts{Name: "credentials_audit_heads_written_timestamp_seconds", Help: "When the heads of the audit trails were last written into the log."})
 	m.lost = prometheus.NewCounter(prometheus.CounterOpts{Name: "credentials_audit_heads_lost_total", Help: "Heads that were no longer in their audit trail at the next look: somebody removed events."})
-	m.registry.MustRegister(m.requests, m.hashes, m.waits, m.sequence, m.looked, m.lost, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.requests, m.hashes, m.waits, m.messages, m.sequence, m.looked, m.lost, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.requests, m.hashes, m.waits, m.messages, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
