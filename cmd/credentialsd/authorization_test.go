@@ -183,7 +183,7 @@ func onUser(s *service, token, id string) map[string]answer {
 		"rename":  s.call(http.MethodPatch, path+"/credentials", token, map[string]string{"username": "renamed." + id[:4]}, "X-Request-Id", same),
 		"reset":   s.reset(token, id, nil, "X-Request-Id", same),
 		"set":     s.reset(token, id, map[string]string{"method": "set", "new_password": otherPassword}, "X-Request-Id", same),
-		"shape":   s.reset(token, id, map[string]string{"method": "link"}, "X-Request-Id", same),
+		"shape":   s.reset(token, id, map[string]string{"method": "pigeon"}, "X-Request-Id", same),
 		"stale":   s.reset(token, id, nil, "X-Request-Id", same, "If-Match", `"99"`),
 	}
 }
