@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/salesexec/credentials/internal/secret"
 )
@@ -24,18 +25,17 @@ type SMTP struct {
 // smtp reads what belongs to mail, or returns nil when no mail is sent.
 func (r *reader) smtp() *SMTP {
 	given := r.text("SMTP_URL")
-	from, cas := r.sender("MAIL_FROM", given != ""), r.certificates("SMTP_CA_FILE")
+	s := SMTP{From: r.sender("MAIL_FROM", given != ""), CAs: r.certificates("SMTP_CA_FILE")}
 	if given == "" {
 		return nil
 	}
-	s := SMTP{From: from, CAs: cas}
 	u, err := url.Parse(given)
-	if err != nil || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" || (u.Path != "" && u.Path != "/") {
+	if err != nil || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
 		r.problem("SMTP_URL", "must be like smtps://user:password@host:465 or smtp://host:587 (its value is not shown)")
 		return nil
 	}
 	s.Host = u.Hostname()
-	switch u.Scheme {
+	switch u.Scheme { // with the ports of RFC 8314 section 3.3 and RFC 6409 section 3.1
 	case "smtps":
 		s.ImplicitTLS, s.Port = true, 465
 	case "smtp":
@@ -44,18 +44,24 @@ func (r *reader) smtp() *SMTP {
 		r.problem("SMTP_URL", "must begin with smtps:// or smtp:// (its value is not shown)")
 	}
 	if text := u.Port(); text != "" {
-		if s.Port, err = strconv.Atoi(text); err != nil || s.Port < 1 || s.Port > 65535 {
+		port, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || port == 0 {
 			r.problem("SMTP_URL", "must have a port from 1 to 65535")
 		}
+		s.Port = int(port)
 	}
 	if u.User != nil {
-		password, _ := u.User.Password()
-		s.Username, s.Password = u.User.Username(), secret.New(password)
-		if s.Username == "" || password == "" {
-			r.problem("SMTP_URL", "must hold a user and a password, or neither")
-		}
+		s.Username, s.Password = r.login(u.User)
 	}
 	return &s
+}
+
+func (r *reader) login(given *url.Userinfo) (username string, password secret.Text) {
+	text, _ := given.Password()
+	if given.Username() == "" || text == "" {
+		r.problem("SMTP_URL", "must hold a user and a password, or neither")
+	}
+	return given.Username(), secret.New(text)
 }
 
 func (r *reader) sender(name string, needed bool) mail.Address {

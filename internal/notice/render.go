@@ -31,7 +31,7 @@ type Links struct {
 
 // to returns the page of a purpose with the token in the fragment, which no server logs and no referrer carries; "" for none.
 func (l Links) to(purpose change.Purpose, token string) (string, error) {
-	path := ""
+	var path string
 	switch purpose {
 	case "":
 		return "", nil
