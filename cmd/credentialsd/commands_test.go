@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -271,4 +272,15 @@ func firstSignIn(t *testing.T, s *service, temporary string) {
 		t.Errorf("exit code %d\n%s", code, s.log)
 	}
 	s.logLines()
+}
+
+// A fault of the program is not a good end: whoever started it must see that it failed.
+func TestCommands_panic(t *testing.T) {
+	defer func() {
+		if panicked := recover(); panicked != "broken" {
+			t.Errorf("got %v", panicked)
+		}
+	}()
+	code := run(t.Context(), []string{"serve"}, process{getenv: func(string) string { panic("broken") }, stdout: io.Discard, stderr: io.Discard, now: time.Now})
+	t.Errorf("exit code %d", code)
 }

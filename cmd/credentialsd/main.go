@@ -74,8 +74,12 @@ type exit struct{ code int }
 // run executes one command and returns the process's exit code: 0 done, 1 failed, 3 an audit trail is not intact, 80 wrongly called.
 func run(ctx context.Context, args []string, p process) (code int) {
 	defer func() {
-		if e, ok := recover().(exit); ok {
-			code = e.code
+		switch panicked := recover().(type) {
+		case nil:
+		case exit:
+			code = panicked.code
+		default:
+			panic(panicked) // a fault of the program, which must not look like a good end
 		}
 	}()
 	var cli commands

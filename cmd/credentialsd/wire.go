@@ -351,7 +351,6 @@ func newMetrics() *metrics {
 	m.looked = prometheus.NewGauge(prometheus.GaugeOpts{Name: "credentials_audit_heads_written_timestamp_seconds", Help: "When the heads of the audit trails were last written into the log."})
 	m.lost = prometheus.NewCounter(prometheus.CounterOpts{Name: "credentials_audit_heads_lost_total", Help: "Heads that were no longer in their audit trail at the next look: somebody removed events."})
 	m.registry.MustRegister(m.requests, m.hashes, m.waits, m.messages, m.sequence, m.looked, m.lost, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	m.registry.MustRegister(m.requests, m.hashes, m.waits, m.messages, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
