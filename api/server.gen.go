@@ -1156,6 +1156,27 @@ type ResetMethod string
 // Role What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
 type Role string
 
+// SecurityLock defines model for SecurityLock.
+type SecurityLock struct {
+	// Reason What the concern is, for the audit trail and the other administrators.
+	Reason string `json:"reason"`
+}
+
+// SecurityLockResult defines model for SecurityLockResult.
+type SecurityLockResult struct {
+	// PasswordDisabled That the password opens nothing until it is reset.
+	PasswordDisabled bool `json:"password_disabled"`
+
+	// SessionsEnded How many sessions were ended.
+	SessionsEnded int `json:"sessions_ended"`
+
+	// UserID An opaque id that never changes and is never used again.
+	UserID ID `json:"user_id"`
+
+	// Username What the user types to sign in.
+	Username string `json:"username"`
+}
+
 // ServiceToken defines model for ServiceToken.
 type ServiceToken struct {
 	// AccessToken Send it as `Authorization: Bearer`.
@@ -1446,6 +1467,13 @@ type ResetPasswordParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// LockUserParams defines parameters for LockUser.
+type LockUserParams struct {
+	// IfMatch The `ETag` of the credentials that the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// section 13.1.1); with another version the answer is `412`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ChangeMyCredentialsParams defines parameters for ChangeMyCredentials.
 type ChangeMyCredentialsParams struct {
 	// IfMatch The `ETag` of the credentials that the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
@@ -1458,6 +1486,9 @@ type ChangeUserCredentialsJSONRequestBody = CredentialsChange
 
 // ResetPasswordJSONRequestBody defines body for ResetPassword for application/json ContentType.
 type ResetPasswordJSONRequestBody = PasswordReset
+
+// LockUserJSONRequestBody defines body for LockUser for application/json ContentType.
+type LockUserJSONRequestBody = SecurityLock
 
 // RevertCredentialsJSONRequestBody defines body for RevertCredentials for application/json ContentType.
 type RevertCredentialsJSONRequestBody = LinkToken
@@ -1506,6 +1537,9 @@ type ServerInterface interface {
 	// ResetPassword Reset a user's password
 	// (POST /admin/users/{id}/password-reset)
 	ResetPassword(ctx echo.Context, id UserID, params ResetPasswordParams) error
+	// LockUser Lock a user for a security concern
+	// (POST /admin/users/{id}/security-lock)
+	LockUser(ctx echo.Context, id UserID, params LockUserParams) error
 	// GetUsernameHistory The names a user has had
 	// (GET /admin/users/{id}/username-history)
 	GetUsernameHistory(ctx echo.Context, id UserID) error
@@ -1820,6 +1854,42 @@ func (w *ServerInterfaceWrapper) ResetPassword(ctx echo.Context) error {
 	return err
 }
 
+// LockUser converts echo context to params.
+func (w *ServerInterfaceWrapper) LockUser(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params LockUserParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.LockUser(ctx, id, params)
+	return err
+}
+
 // GetUsernameHistory converts echo context to params.
 func (w *ServerInterfaceWrapper) GetUsernameHistory(ctx echo.Context) error {
 	var err error
@@ -2035,6 +2105,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/admin/users/:id", wrapper.GetUser, options.OperationMiddlewares["getUser"]...)
 	router.PATCH(options.BaseURL+"/admin/users/:id/credentials", wrapper.ChangeUserCredentials, options.OperationMiddlewares["changeUserCredentials"]...)
 	router.POST(options.BaseURL+"/admin/users/:id/password-reset", wrapper.ResetPassword, options.OperationMiddlewares["resetPassword"]...)
+	router.POST(options.BaseURL+"/admin/users/:id/security-lock", wrapper.LockUser, options.OperationMiddlewares["lockUser"]...)
 	router.GET(options.BaseURL+"/admin/users/:id/username-history", wrapper.GetUsernameHistory, options.OperationMiddlewares["getUsernameHistory"]...)
 	router.POST(options.BaseURL+"/credential-reverts", wrapper.RevertCredentials, options.OperationMiddlewares["revertCredentials"]...)
 	router.POST(options.BaseURL+"/email-confirmations", wrapper.ConfirmEmail, options.OperationMiddlewares["confirmEmail"]...)
@@ -2285,6 +2356,38 @@ type ResetPassword200JSONResponse struct {
 }
 
 func (response ResetPassword200JSONResponse) VisitResetPasswordResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type LockUserRequestObject struct {
+	ID     UserID `json:"id"`
+	Params LockUserParams
+	Body   *LockUserJSONRequestBody
+}
+
+type LockUserResponseObject interface {
+	VisitLockUserResponse(w http.ResponseWriter) error
+}
+
+type LockUser200ResponseHeaders struct {
+	ETag string
+}
+
+type LockUser200JSONResponse struct {
+	Body    SecurityLockResult
+	Headers LockUser200ResponseHeaders
+}
+
+func (response LockUser200JSONResponse) VisitLockUserResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2687,6 +2790,9 @@ type StrictServerInterface interface {
 	// ResetPassword Reset a user's password
 	// (POST /admin/users/{id}/password-reset)
 	ResetPassword(ctx context.Context, request ResetPasswordRequestObject) (ResetPasswordResponseObject, error)
+	// LockUser Lock a user for a security concern
+	// (POST /admin/users/{id}/security-lock)
+	LockUser(ctx context.Context, request LockUserRequestObject) (LockUserResponseObject, error)
 	// GetUsernameHistory The names a user has had
 	// (GET /admin/users/{id}/username-history)
 	GetUsernameHistory(ctx context.Context, request GetUsernameHistoryRequestObject) (GetUsernameHistoryResponseObject, error)
@@ -2984,6 +3090,55 @@ func (sh *strictHandler) ResetPassword(ctx echo.Context, id UserID, params Reset
 		return err
 	} else if validResponse, ok := response.(ResetPasswordResponseObject); ok {
 		return validResponse.VisitResetPasswordResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// LockUser operation middleware
+func (sh *strictHandler) LockUser(ctx echo.Context, id UserID, params LockUserParams) error {
+	var request LockUserRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body LockUserJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.LockUser(ctx.Request().Context(), request.(LockUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "LockUser")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(LockUserResponseObject); ok {
+		return validResponse.VisitLockUserResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -69,6 +69,7 @@ func requests(s *service) map[string]request {
 		"getUser":               {http.MethodGet, bo, nil},
 		"getUsernameHistory":    {http.MethodGet, bo + "/username-history", nil},
 		"changeUserCredentials": {http.MethodPatch, bo + "/credentials", map[string]string{}},
+		"lockUser":              {http.MethodPost, bo + "/security-lock", map[string]string{"reason": ""}},
 		"resetPassword":         {http.MethodPost, bo + "/password-reset", map[string]string{"method": "link"}},
 
 		"listAuditEvents":     {http.MethodGet, "/admin/audit-events", nil},

@@ -27,6 +27,7 @@ func TestContract_everyOperation(t *testing.T) {
 			s.call(http.MethodGet, "/admin/users/"+bo, ada, nil),
 			s.call(http.MethodGet, "/admin/users/"+bo+"/username-history", ada, nil),
 			s.call(http.MethodPatch, "/admin/users/"+bo+"/credentials", ada, map[string]string{"username": "bo.lind", "reason": "wedding"}),
+			s.call(http.MethodPost, "/admin/users/"+bo+"/security-lock", ada, map[string]string{"reason": "laptop stolen"}),
 			s.reset(ada, bo, nil),
 			s.call(http.MethodGet, "/admin/audit-events?target="+bo+"&limit=1", ada, nil),
 			s.call(http.MethodGet, "/admin/audit-events", ada, nil, "Accept", "application/x-ndjson"),

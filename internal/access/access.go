@@ -162,6 +162,7 @@ func Table() []Rule {
 		{Operation: "getUser", Role: user.Administrator, Scope: ScopeUsersRead},
 		{Operation: "getUsernameHistory", Role: user.Administrator, Scope: ScopeUsersRead},
 		{Operation: "changeUserCredentials", Role: user.Administrator, Scope: ScopeManage, Limited: true},
+		{Operation: "lockUser", Role: user.Administrator, Scope: ScopeReset, Limited: true},
 		{Operation: "resetPassword", Role: user.Administrator, Scope: ScopeReset, Limited: true},
 
 		{Operation: "listAuditEvents", Role: user.Administrator, Scope: ScopeAuditRead},

@@ -135,8 +135,8 @@ func TestAllow_matrix(t *testing.T) {
 		"redeemPasswordReset": public, "confirmEmail": public, "revertCredentials": public,
 		"signOut": self, "getMe": self, "getMyCredentials": self, "changeMyCredentials": self,
 		"listUsers": administration("reader"), "getUser": administration("reader"), "getUsernameHistory": administration("reader"),
-		"changeUserCredentials": administration("manager"), "resetPassword": administration("resetter"),
 		"listAuditEvents": administration("auditor"), "checkAuditIntegrity": administration("auditor"),
+		"changeUserCredentials": administration("manager"), "resetPassword": administration("resetter"), "lockUser": administration("resetter"),
 	}
 	for _, rule := range access.Table() {
 		wanted, there := matrix[rule.Operation]

@@ -29,6 +29,7 @@ const (
 	ResetLinkSent       Action = "password.reset_link_sent"   // a one-time link to choose a new password was mailed to the user
 	ResetLinkUsed       Action = "password.reset_link_used"   // the user chose a new password by the mailed link
 	CredentialsReverted Action = "credentials.reverted"       // "this wasn't me": username and e-mail are as before, the password is disabled
+	SecurityLocked      Action = "user.security_locked"       // for a security concern every session and link ended and the password was disabled
 	NoticeGivenUp       Action = "notice.given_up"            // a mail to the user could not be delivered in time
 	PasswordDisabled    Action = "password.disabled"          // too many consecutive failures: the password opens nothing until it is reset
 	PasswordRehashed    Action = "password.rehashed"          // a sign-in replaced an outdated hash by a stronger one of the same password

@@ -64,7 +64,7 @@ type EndSessions struct {
 	UserID user.ID
 	Except string // session id that stays
 	Only   string // session id that alone ends
-	Why    string // sign_out, password_changed, password_reset, refresh_reused, too_many_failures, disabled, reverted
+	Why    string // sign_out, password_changed, password_reset, refresh_reused, too_many_failures, disabled, reverted, security_locked
 }
 
 // Renew brings the one session that stays up to date: it belongs to the new generation, and only refresh tokens made

@@ -161,15 +161,15 @@ func (m *Manager) tellOwner(c *change.Change, id string, told notice.Notice, u u
 	return m.letter(c, id, owners, holder.User, to, nil)
 }
 
-// Confirmed is what came of a mailed link.
-type Confirmed struct {
+// Applied is what came of a mailed link or a lock.
+type Applied struct {
 	User          user.User
 	SessionsEnded int
 }
 
 // ConfirmEmail lets the pending address of a mailed link take effect. Of several users who wait to confirm the same address
 // the first wins. Errors: *change.RejectedError and change.ErrLinkInvalid.
-func (m *Manager) ConfirmEmail(ctx context.Context, token secret.Text, origin access.Origin) (Confirmed, error) {
+func (m *Manager) ConfirmEmail(ctx context.Context, token secret.Text, origin access.Origin) (Applied, error) {
 	return m.redeem(ctx, token, change.ConfirmEmail, origin, func(l *link) error { return m.confirm(l) })
 }
 

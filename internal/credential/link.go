@@ -33,44 +33,44 @@ const linkTries = 3
 
 // redeem uses a mailed link up in the very transaction of what it allows (peers bugs 1 and 2): of any number of attempts one
 // succeeds, and one that fails for another reason leaves the link good. fill puts into l what is to be saved.
-func (m *Manager) redeem(ctx context.Context, raw secret.Text, purpose change.Purpose, origin access.Origin, fill func(l *link) error) (Confirmed, error) {
+func (m *Manager) redeem(ctx context.Context, raw secret.Text, purpose change.Purpose, origin access.Origin, fill func(l *link) error) (Applied, error) {
 	if raw.Empty() {
-		return Confirmed{}, &change.RejectedError{Fields: []change.FieldError{change.Required("/token", "Give the token of the link.")}}
+		return Applied{}, &change.RejectedError{Fields: []change.FieldError{change.Required("/token", "Give the token of the link.")}}
 	}
 	var err error
 	for range linkTries {
-		var done Confirmed
+		var done Applied
 		done, err = m.redeemOnce(ctx, raw, purpose, origin, fill)
 		if !errors.Is(err, change.ErrConflict) {
 			return done, err
 		}
 	}
-	return Confirmed{}, err
+	return Applied{}, err
 }
 
-func (m *Manager) redeemOnce(ctx context.Context, raw secret.Text, purpose change.Purpose, origin access.Origin, fill func(l *link) error) (Confirmed, error) {
+func (m *Manager) redeemOnce(ctx context.Context, raw secret.Text, purpose change.Purpose, origin access.Origin, fill func(l *link) error) (Applied, error) {
 	l, err := m.open(ctx, raw, purpose, origin)
 	if err == nil {
 		err = fill(l)
 	}
 	if err != nil {
-		return Confirmed{}, m.refuse(ctx, l.actor, l.member.User, origin, "", err)
+		return Applied{}, m.refuse(ctx, l.actor, l.member.User, origin, "", err)
 	}
 	l.c.Audit = []audit.Event{l.event}
 	result, err := m.store.Commit(context.WithoutCancel(ctx), l.c)
 	if errors.Is(err, change.ErrConflict) { // nothing was refused: it is tried again with what the user has become
-		return Confirmed{}, err
+		return Applied{}, err
 	}
 	if errors.Is(err, change.ErrIdentifierTaken) {
 		if purpose == change.Revert {
-			return Confirmed{}, change.ErrConflict // a name went to somebody else just now: it is reverted without
+			return Applied{}, change.ErrConflict // a name went to somebody else just now: it is reverted without
 		}
 		err = change.ErrLinkInvalid // another's confirmation of the same address was first
 	}
 	if err != nil {
-		return Confirmed{}, m.refuse(ctx, l.actor, l.member.User, origin, "", err)
+		return Applied{}, m.refuse(ctx, l.actor, l.member.User, origin, "", err)
 	}
-	return Confirmed{User: *l.c.User, SessionsEnded: result.SessionsEnded}, nil
+	return Applied{User: *l.c.User, SessionsEnded: result.SessionsEnded}, nil
 }
 
 // open finds what a link is for. Everything that is wrong with it is change.ErrLinkInvalid; so is a disabled user, whom no

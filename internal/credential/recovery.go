@@ -131,7 +131,7 @@ func (m *Manager) sameAsCurrent(ctx context.Context, chosen secret.Text, u user.
 // e-mail from before come back, and the password is disabled until a reset. A name that has gone to somebody else meanwhile,
 // because an administrator released it, cannot come back: everything else is done all the same. Errors:
 // *change.RejectedError and change.ErrLinkInvalid.
-func (m *Manager) Revert(ctx context.Context, token secret.Text, origin access.Origin) (Confirmed, error) {
+func (m *Manager) Revert(ctx context.Context, token secret.Text, origin access.Origin) (Applied, error) {
 	return m.redeem(ctx, token, change.Revert, origin, func(l *link) error { return m.revert(ctx, l) })
 }
 

@@ -213,3 +213,20 @@ func (s *Server) ResetPassword(ctx context.Context, request api.ResetPasswordReq
 	}
 	return api.ResetPassword200JSONResponse{Body: result, Headers: api.ResetPassword200ResponseHeaders{ETag: etag(done.User)}}, nil
 }
+
+// LockUser ends everything of a user for a security concern.
+func (s *Server) LockUser(ctx context.Context, request api.LockUserRequestObject) (api.LockUserResponseObject, error) {
+	locked, err := s.credentials.SecurityLock(ctx, actorOf(ctx), user.ID(request.ID), credential.SecurityLock{
+		Reason: request.Body.Reason, IfMatch: precondition(request.Params.IfMatch), Origin: originOf(ctx),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return api.LockUser200JSONResponse{
+		Body: api.SecurityLockResult{
+			UserID: string(locked.User.ID), Username: locked.User.Username, SessionsEnded: locked.SessionsEnded,
+			PasswordDisabled: locked.User.Password.DisabledAt != nil,
+		},
+		Headers: api.LockUser200ResponseHeaders{ETag: etag(locked.User)},
+	}, nil
+}

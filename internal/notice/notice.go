@@ -32,6 +32,7 @@ const (
 	EmailChanged     Kind = "email_changed"      // to the old address and the new one
 	NewDevice        Kind = "new_device"         // a sign-in from a device or network not seen before
 	Reverted         Kind = "reverted"           // "this wasn't me" was used
+	SecurityLocked   Kind = "security_locked"    // an administrator locked the user out of concern
 
 	ConfirmEmail     Kind = "confirm_email"     // to the new address, with the link that confirms it
 	EmailUnavailable Kind = "email_unavailable" // to the owner of an address that somebody else wanted
@@ -39,13 +40,15 @@ const (
 
 	AdministratorsPasswordDisabled Kind = "administrators_password_disabled" // to those who manage the user
 	AdministratorsReverted         Kind = "administrators_reverted"          // likewise
+	AdministratorsSecurityLocked   Kind = "administrators_security_locked"   // likewise
 )
 
 // Kinds returns every kind.
 func Kinds() []Kind {
 	return []Kind{
 		PasswordChanged, PasswordReset, PasswordDisabled, UsernameChanged, EmailChangeAsked, EmailChanged, NewDevice, Reverted,
-		ConfirmEmail, EmailUnavailable, ResetLink, AdministratorsPasswordDisabled, AdministratorsReverted,
+		SecurityLocked, ConfirmEmail, EmailUnavailable, ResetLink, AdministratorsPasswordDisabled, AdministratorsReverted,
+		AdministratorsSecurityLocked,
 	}
 }
 

@@ -233,7 +233,7 @@ func withCounts(events []audit.Event, result change.Result) []audit.Event {
 	counted := slices.Clone(events)
 	for i := range counted {
 		switch counted[i].Action { //nolint:exhaustive // those that may end sessions
-		case audit.PasswordReset, audit.CredentialsChanged, audit.CredentialsReverted, audit.ResetLinkSent, audit.ResetLinkUsed:
+		case audit.PasswordReset, audit.CredentialsChanged, audit.CredentialsReverted, audit.ResetLinkSent, audit.ResetLinkUsed, audit.SecurityLocked:
 			counted[i].Details.SessionsEnded = result.SessionsEnded
 		}
 	}

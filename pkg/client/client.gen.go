@@ -1155,6 +1155,27 @@ type ResetMethod string
 // Role What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
 type Role string
 
+// SecurityLock defines model for SecurityLock.
+type SecurityLock struct {
+	// Reason What the concern is, for the audit trail and the other administrators.
+	Reason string `json:"reason"`
+}
+
+// SecurityLockResult defines model for SecurityLockResult.
+type SecurityLockResult struct {
+	// PasswordDisabled That the password opens nothing until it is reset.
+	PasswordDisabled bool `json:"password_disabled"`
+
+	// SessionsEnded How many sessions were ended.
+	SessionsEnded int `json:"sessions_ended"`
+
+	// UserID An opaque id that never changes and is never used again.
+	UserID ID `json:"user_id"`
+
+	// Username What the user types to sign in.
+	Username string `json:"username"`
+}
+
 // ServiceToken defines model for ServiceToken.
 type ServiceToken struct {
 	// AccessToken Send it as `Authorization: Bearer`.
@@ -1445,6 +1466,13 @@ type ResetPasswordParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// LockUserParams defines parameters for LockUser.
+type LockUserParams struct {
+	// IfMatch The `ETag` of the credentials that the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// section 13.1.1); with another version the answer is `412`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ChangeMyCredentialsParams defines parameters for ChangeMyCredentials.
 type ChangeMyCredentialsParams struct {
 	// IfMatch The `ETag` of the credentials that the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
@@ -1457,6 +1485,9 @@ type ChangeUserCredentialsJSONRequestBody = CredentialsChange
 
 // ResetPasswordJSONRequestBody defines body for ResetPassword for application/json ContentType.
 type ResetPasswordJSONRequestBody = PasswordReset
+
+// LockUserJSONRequestBody defines body for LockUser for application/json ContentType.
+type LockUserJSONRequestBody = SecurityLock
 
 // RevertCredentialsJSONRequestBody defines body for RevertCredentials for application/json ContentType.
 type RevertCredentialsJSONRequestBody = LinkToken
@@ -1693,6 +1724,32 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /admin/users/{id}/password-reset (the `ResetPassword` operationId).
 	ResetPassword(ctx context.Context, id UserID, params *ResetPasswordParams, body ResetPasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// LockUserWithBody Lock a user for a security concern
+	//
+	// One call for the case that somebody else may have the user's password or session: every session and token ends,
+	// the password is disabled, and every mailed link is void. The user and the administrators who manage the user are
+	// told. A password reset undoes it.
+	//
+	// A service needs the scope `credentials:reset`, and `credentials:reset:administrators` as well for an administrator.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/users/{id}/security-lock (the `LockUser` operationId).
+	LockUserWithBody(ctx context.Context, id UserID, params *LockUserParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// LockUser Lock a user for a security concern
+	//
+	// One call for the case that somebody else may have the user's password or session: every session and token ends,
+	// the password is disabled, and every mailed link is void. The user and the administrators who manage the user are
+	// told. A password reset undoes it.
+	//
+	// A service needs the scope `credentials:reset`, and `credentials:reset:administrators` as well for an administrator.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/users/{id}/security-lock (the `LockUser` operationId).
+	LockUser(ctx context.Context, id UserID, params *LockUserParams, body LockUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetUsernameHistory The names a user has had
 	//
@@ -2168,6 +2225,52 @@ func (c *Core) ResetPasswordWithBody(ctx context.Context, id UserID, params *Res
 // Corresponds with POST /admin/users/{id}/password-reset (the `ResetPassword` operationId).
 func (c *Core) ResetPassword(ctx context.Context, id UserID, params *ResetPasswordParams, body ResetPasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewResetPasswordRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// LockUserWithBody Lock a user for a security concern
+//
+// One call for the case that somebody else may have the user's password or session: every session and token ends,
+// the password is disabled, and every mailed link is void. The user and the administrators who manage the user are
+// told. A password reset undoes it.
+//
+// A service needs the scope `credentials:reset`, and `credentials:reset:administrators` as well for an administrator.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/users/{id}/security-lock (the `LockUser` operationId).
+func (c *Core) LockUserWithBody(ctx context.Context, id UserID, params *LockUserParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewLockUserRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// LockUser Lock a user for a security concern
+//
+// One call for the case that somebody else may have the user's password or session: every session and token ends,
+// the password is disabled, and every mailed link is void. The user and the administrators who manage the user are
+// told. A password reset undoes it.
+//
+// A service needs the scope `credentials:reset`, and `credentials:reset:administrators` as well for an administrator.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/users/{id}/security-lock (the `LockUser` operationId).
+func (c *Core) LockUser(ctx context.Context, id UserID, params *LockUserParams, body LockUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewLockUserRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3130,6 +3233,68 @@ func NewResetPasswordRequestWithBody(server string, id UserID, params *ResetPass
 	}
 
 	operationPath := fmt.Sprintf("/admin/users/%s/password-reset", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewLockUserRequest calls the generic LockUser builder with application/json body
+func NewLockUserRequest(server string, id UserID, params *LockUserParams, body LockUserJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewLockUserRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewLockUserRequestWithBody constructs an http.Request for the LockUser method, with any body, and a specified content type
+func NewLockUserRequestWithBody(server string, id UserID, params *LockUserParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/users/%s/security-lock", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}

@@ -200,6 +200,13 @@ func (c *Client) CheckAuditIntegrity(ctx context.Context, account string) (*Audi
 	return body[AuditIntegrity](c.core.CheckAuditIntegrity(ctx, &CheckAuditIntegrityParams{AccountID: optional(account)}))
 }
 
+// LockUser ends every session and token of a user whom the caller manages, disables the password and voids mailed links, if
+// the credentials still have the ETag ifMatch or it is empty. A reset undoes it. It answers the new ETag as well.
+func (c *Client) LockUser(ctx context.Context, id, reason, ifMatch string) (*SecurityLockResult, string, error) {
+	params := &LockUserParams{IfMatch: optional(ifMatch)}
+	return tagged[SecurityLockResult](c.core.LockUser(ctx, id, params, SecurityLock{Reason: reason}))
+}
+
 // IssueToken gets a token for a service: with the wanted scopes, or with all it has when none is given.
 func (c *Client) IssueToken(ctx context.Context, clientID, clientSecret string, scopes ...string) (*ServiceToken, error) {
 	prove := func(_ context.Context, request *http.Request) error {
