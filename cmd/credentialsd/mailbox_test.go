@@ -48,12 +48,12 @@ func (s *service) newest(to string, parts ...string) letter {
 	return letter{}
 }
 
-var linkForm = regexp.MustCompile(`(https?://[^\s#]+)/(reset|confirm-email|revert)#token=([A-Za-z0-9_-]{43})`)
+var mailedLink = regexp.MustCompile(`(https?://[^\s#]+)/(reset|confirm-email|revert)#token=([A-Za-z0-9_-]{43})`)
 
 // link returns the one link of a purpose in a mail: its base URL and its token.
 func (l letter) link(t *testing.T, page string) (base, token string) {
 	t.Helper()
-	for _, found := range linkForm.FindAllStringSubmatch(l.Text, -1) {
+	for _, found := range mailedLink.FindAllStringSubmatch(l.Text, -1) {
 		if found[2] == page {
 			if !strings.Contains(l.HTML, found[0]) {
 				t.Errorf("the link is not in the HTML part: %s", l.HTML)
@@ -73,7 +73,7 @@ func (l letter) token(t *testing.T, page string) string {
 }
 
 func (l letter) hasLink() bool {
-	return linkForm.MatchString(l.Text) || strings.Contains(l.HTML, "#token=")
+	return mailedLink.MatchString(l.Text) || strings.Contains(l.HTML, "#token=")
 }
 
 // confirm, redeem and revert use the links of mails.

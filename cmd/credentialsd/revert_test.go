@@ -55,7 +55,7 @@ func (s *service) askNothing(to string) []string {
 	s.t.Helper()
 	var tokens []string
 	for _, l := range s.mailbox(to) {
-		for _, found := range linkForm.FindAllStringSubmatch(l.Text, -1) {
+		for _, found := range mailedLink.FindAllStringSubmatch(l.Text, -1) {
 			if found[2] == "revert" {
 				tokens = append(tokens, found[3])
 			}
