@@ -64,7 +64,7 @@ func TestMail_flows(t *testing.T) {
 
 // Without a mail transport a change of the e-mail takes effect at once, unconfirmed, and the log says so at the start; an
 // address that is taken is a conflict, and there are no links.
-func TestMail_none(t *testing.T) {
+func TestMail_noTransport(t *testing.T) {
 	for _, database := range databases() {
 		t.Run(database, func(t *testing.T) {
 			s := serveWithoutMail(t, databaseURL(t, database))
