@@ -780,6 +780,22 @@ type CredentialsReverted struct {
 	Username string `json:"username"`
 }
 
+// DevMail defines model for DevMail.
+type DevMail struct {
+	// At When it was sent.
+	At time.Time `json:"at"`
+
+	// HTML The same in HTML.
+	HTML    string `json:"html"`
+	Subject string `json:"subject"`
+
+	// Text The plain text.
+	Text string `json:"text"`
+
+	// To The address of the receiver.
+	To string `json:"to"`
+}
+
 // EmailConfirmed defines model for EmailConfirmed.
 type EmailConfirmed struct {
 	// Email The address that is confirmed now.
@@ -1513,6 +1529,9 @@ type ChangeMyCredentialsJSONRequestBody = OwnCredentialsChange
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// GetChangePassword Where users change their password
+	// (GET /.well-known/change-password)
+	GetChangePassword(ctx echo.Context) error
 	// GetJwks The keys that verify access tokens
 	// (GET /.well-known/jwks.json)
 	GetJwks(ctx echo.Context) error
@@ -1543,9 +1562,15 @@ type ServerInterface interface {
 	// GetUsernameHistory The names a user has had
 	// (GET /admin/users/{id}/username-history)
 	GetUsernameHistory(ctx echo.Context, id UserID) error
+	// ShowConfirmEmailPage The page of a confirmation link
+	// (GET /confirm-email)
+	ShowConfirmEmailPage(ctx echo.Context) error
 	// RevertCredentials This wasn't me
 	// (POST /credential-reverts)
 	RevertCredentials(ctx echo.Context) error
+	// GetDevMail The mailbox of dev
+	// (GET /dev/mail)
+	GetDevMail(ctx echo.Context) error
 	// ConfirmEmail Confirm an e-mail address
 	// (POST /email-confirmations)
 	ConfirmEmail(ctx echo.Context) error
@@ -1564,6 +1589,12 @@ type ServerInterface interface {
 	// GetProblem A problem code explained
 	// (GET /problems/{code})
 	GetProblem(ctx echo.Context, code string) error
+	// ShowResetPage The page of a reset link
+	// (GET /reset)
+	ShowResetPage(ctx echo.Context) error
+	// ShowRevertPage The page of a "this wasn't me" link
+	// (GET /revert)
+	ShowRevertPage(ctx echo.Context) error
 	// SignIn Sign in
 	// (POST /sessions)
 	SignIn(ctx echo.Context) error
@@ -1587,6 +1618,15 @@ type ServerInterface interface {
 // ServerInterfaceWrapper converts echo contexts to parameters.
 type ServerInterfaceWrapper struct {
 	Handler ServerInterface
+}
+
+// GetChangePassword converts echo context to params.
+func (w *ServerInterfaceWrapper) GetChangePassword(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetChangePassword(ctx)
+	return err
 }
 
 // GetJwks converts echo context to params.
@@ -1906,12 +1946,30 @@ func (w *ServerInterfaceWrapper) GetUsernameHistory(ctx echo.Context) error {
 	return err
 }
 
+// ShowConfirmEmailPage converts echo context to params.
+func (w *ServerInterfaceWrapper) ShowConfirmEmailPage(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ShowConfirmEmailPage(ctx)
+	return err
+}
+
 // RevertCredentials converts echo context to params.
 func (w *ServerInterfaceWrapper) RevertCredentials(ctx echo.Context) error {
 	var err error
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.RevertCredentials(ctx)
+	return err
+}
+
+// GetDevMail converts echo context to params.
+func (w *ServerInterfaceWrapper) GetDevMail(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetDevMail(ctx)
 	return err
 }
 
@@ -1973,6 +2031,24 @@ func (w *ServerInterfaceWrapper) GetProblem(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetProblem(ctx, code)
+	return err
+}
+
+// ShowResetPage converts echo context to params.
+func (w *ServerInterfaceWrapper) ShowResetPage(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ShowResetPage(ctx)
+	return err
+}
+
+// ShowRevertPage converts echo context to params.
+func (w *ServerInterfaceWrapper) ShowRevertPage(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ShowRevertPage(ctx)
 	return err
 }
 
@@ -2097,6 +2173,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 		Handler: si,
 	}
 
+	router.GET(options.BaseURL+"/.well-known/change-password", wrapper.GetChangePassword, options.OperationMiddlewares["getChangePassword"]...)
 	router.GET(options.BaseURL+"/.well-known/jwks.json", wrapper.GetJwks, options.OperationMiddlewares["getJwks"]...)
 	router.GET(options.BaseURL+"/.well-known/openid-configuration", wrapper.GetIssuerMetadata, options.OperationMiddlewares["getIssuerMetadata"]...)
 	router.GET(options.BaseURL+"/admin/audit-events", wrapper.ListAuditEvents, options.OperationMiddlewares["listAuditEvents"]...)
@@ -2107,13 +2184,17 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/admin/users/:id/password-reset", wrapper.ResetPassword, options.OperationMiddlewares["resetPassword"]...)
 	router.POST(options.BaseURL+"/admin/users/:id/security-lock", wrapper.LockUser, options.OperationMiddlewares["lockUser"]...)
 	router.GET(options.BaseURL+"/admin/users/:id/username-history", wrapper.GetUsernameHistory, options.OperationMiddlewares["getUsernameHistory"]...)
+	router.GET(options.BaseURL+"/confirm-email", wrapper.ShowConfirmEmailPage, options.OperationMiddlewares["showConfirmEmailPage"]...)
 	router.POST(options.BaseURL+"/credential-reverts", wrapper.RevertCredentials, options.OperationMiddlewares["revertCredentials"]...)
+	router.GET(options.BaseURL+"/dev/mail", wrapper.GetDevMail, options.OperationMiddlewares["getDevMail"]...)
 	router.POST(options.BaseURL+"/email-confirmations", wrapper.ConfirmEmail, options.OperationMiddlewares["confirmEmail"]...)
 	router.POST(options.BaseURL+"/oauth/token", wrapper.IssueToken, options.OperationMiddlewares["issueToken"]...)
 	router.GET(options.BaseURL+"/openapi.yaml", wrapper.GetOpenapi, options.OperationMiddlewares["getOpenapi"]...)
 	router.GET(options.BaseURL+"/password-policy", wrapper.GetPasswordPolicy, options.OperationMiddlewares["getPasswordPolicy"]...)
 	router.POST(options.BaseURL+"/password-resets/redeem", wrapper.RedeemPasswordReset, options.OperationMiddlewares["redeemPasswordReset"]...)
 	router.GET(options.BaseURL+"/problems/:code", wrapper.GetProblem, options.OperationMiddlewares["getProblem"]...)
+	router.GET(options.BaseURL+"/reset", wrapper.ShowResetPage, options.OperationMiddlewares["showResetPage"]...)
+	router.GET(options.BaseURL+"/revert", wrapper.ShowRevertPage, options.OperationMiddlewares["showRevertPage"]...)
 	router.POST(options.BaseURL+"/sessions", wrapper.SignIn, options.OperationMiddlewares["signIn"]...)
 	router.DELETE(options.BaseURL+"/sessions/current", wrapper.SignOut, options.OperationMiddlewares["signOut"]...)
 	router.POST(options.BaseURL+"/sessions/refresh", wrapper.RefreshSession, options.OperationMiddlewares["refreshSession"]...)
@@ -2121,6 +2202,27 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/users/me/credentials", wrapper.GetMyCredentials, options.OperationMiddlewares["getMyCredentials"]...)
 	router.PATCH(options.BaseURL+"/users/me/credentials", wrapper.ChangeMyCredentials, options.OperationMiddlewares["changeMyCredentials"]...)
 
+}
+
+type GetChangePasswordRequestObject struct {
+}
+
+type GetChangePasswordResponseObject interface {
+	VisitGetChangePasswordResponse(w http.ResponseWriter) error
+}
+
+type GetChangePassword303ResponseHeaders struct {
+	Location string
+}
+
+type GetChangePassword303Response struct {
+	Headers GetChangePassword303ResponseHeaders
+}
+
+func (response GetChangePassword303Response) VisitGetChangePasswordResponse(w http.ResponseWriter) error {
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(303)
+	return nil
 }
 
 type GetJwksRequestObject struct {
@@ -2422,6 +2524,33 @@ func (response GetUsernameHistory200JSONResponse) VisitGetUsernameHistoryRespons
 	return err
 }
 
+type ShowConfirmEmailPageRequestObject struct {
+}
+
+type ShowConfirmEmailPageResponseObject interface {
+	VisitShowConfirmEmailPageResponse(w http.ResponseWriter) error
+}
+
+type ShowConfirmEmailPage200TextHTMLResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response ShowConfirmEmailPage200TextHTMLResponse) VisitShowConfirmEmailPageResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/html")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
 type RevertCredentialsRequestObject struct {
 	Body *RevertCredentialsJSONRequestBody
 }
@@ -2441,6 +2570,47 @@ func (response RevertCredentials200JSONResponse) VisitRevertCredentialsResponse(
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDevMailRequestObject struct {
+}
+
+type GetDevMailResponseObject interface {
+	VisitGetDevMailResponse(w http.ResponseWriter) error
+}
+
+type GetDevMail200JSONResponse []DevMail
+
+func (response GetDevMail200JSONResponse) VisitGetDevMailResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDevMail200TextHTMLResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetDevMail200TextHTMLResponse) VisitGetDevMailResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/html")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
 	return err
 }
 
@@ -2616,6 +2786,60 @@ func (response GetProblem200TextHTMLResponse) VisitGetProblemResponse(w http.Res
 	return err
 }
 
+type ShowResetPageRequestObject struct {
+}
+
+type ShowResetPageResponseObject interface {
+	VisitShowResetPageResponse(w http.ResponseWriter) error
+}
+
+type ShowResetPage200TextHTMLResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response ShowResetPage200TextHTMLResponse) VisitShowResetPageResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/html")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ShowRevertPageRequestObject struct {
+}
+
+type ShowRevertPageResponseObject interface {
+	VisitShowRevertPageResponse(w http.ResponseWriter) error
+}
+
+type ShowRevertPage200TextHTMLResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response ShowRevertPage200TextHTMLResponse) VisitShowRevertPageResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/html")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
 type SignInRequestObject struct {
 	Body *SignInJSONRequestBody
 }
@@ -2766,6 +2990,9 @@ func (response ChangeMyCredentials200JSONResponse) VisitChangeMyCredentialsRespo
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// GetChangePassword Where users change their password
+	// (GET /.well-known/change-password)
+	GetChangePassword(ctx context.Context, request GetChangePasswordRequestObject) (GetChangePasswordResponseObject, error)
 	// GetJwks The keys that verify access tokens
 	// (GET /.well-known/jwks.json)
 	GetJwks(ctx context.Context, request GetJwksRequestObject) (GetJwksResponseObject, error)
@@ -2796,9 +3023,15 @@ type StrictServerInterface interface {
 	// GetUsernameHistory The names a user has had
 	// (GET /admin/users/{id}/username-history)
 	GetUsernameHistory(ctx context.Context, request GetUsernameHistoryRequestObject) (GetUsernameHistoryResponseObject, error)
+	// ShowConfirmEmailPage The page of a confirmation link
+	// (GET /confirm-email)
+	ShowConfirmEmailPage(ctx context.Context, request ShowConfirmEmailPageRequestObject) (ShowConfirmEmailPageResponseObject, error)
 	// RevertCredentials This wasn't me
 	// (POST /credential-reverts)
 	RevertCredentials(ctx context.Context, request RevertCredentialsRequestObject) (RevertCredentialsResponseObject, error)
+	// GetDevMail The mailbox of dev
+	// (GET /dev/mail)
+	GetDevMail(ctx context.Context, request GetDevMailRequestObject) (GetDevMailResponseObject, error)
 	// ConfirmEmail Confirm an e-mail address
 	// (POST /email-confirmations)
 	ConfirmEmail(ctx context.Context, request ConfirmEmailRequestObject) (ConfirmEmailResponseObject, error)
@@ -2817,6 +3050,12 @@ type StrictServerInterface interface {
 	// GetProblem A problem code explained
 	// (GET /problems/{code})
 	GetProblem(ctx context.Context, request GetProblemRequestObject) (GetProblemResponseObject, error)
+	// ShowResetPage The page of a reset link
+	// (GET /reset)
+	ShowResetPage(ctx context.Context, request ShowResetPageRequestObject) (ShowResetPageResponseObject, error)
+	// ShowRevertPage The page of a "this wasn't me" link
+	// (GET /revert)
+	ShowRevertPage(ctx context.Context, request ShowRevertPageRequestObject) (ShowRevertPageResponseObject, error)
 	// SignIn Sign in
 	// (POST /sessions)
 	SignIn(ctx context.Context, request SignInRequestObject) (SignInResponseObject, error)
@@ -2847,6 +3086,29 @@ func NewStrictHandler(ssi StrictServerInterface, middlewares []StrictMiddlewareF
 type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
+}
+
+// GetChangePassword operation middleware
+func (sh *strictHandler) GetChangePassword(ctx echo.Context) error {
+	var request GetChangePasswordRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetChangePassword(ctx.Request().Context(), request.(GetChangePasswordRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetChangePassword")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetChangePasswordResponseObject); ok {
+		return validResponse.VisitGetChangePasswordResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
 }
 
 // GetJwks operation middleware
@@ -3170,6 +3432,29 @@ func (sh *strictHandler) GetUsernameHistory(ctx echo.Context, id UserID) error {
 	return nil
 }
 
+// ShowConfirmEmailPage operation middleware
+func (sh *strictHandler) ShowConfirmEmailPage(ctx echo.Context) error {
+	var request ShowConfirmEmailPageRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ShowConfirmEmailPage(ctx.Request().Context(), request.(ShowConfirmEmailPageRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ShowConfirmEmailPage")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ShowConfirmEmailPageResponseObject); ok {
+		return validResponse.VisitShowConfirmEmailPageResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // RevertCredentials operation middleware
 func (sh *strictHandler) RevertCredentials(ctx echo.Context) error {
 	var request RevertCredentialsRequestObject
@@ -3210,6 +3495,29 @@ func (sh *strictHandler) RevertCredentials(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(RevertCredentialsResponseObject); ok {
 		return validResponse.VisitRevertCredentialsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetDevMail operation middleware
+func (sh *strictHandler) GetDevMail(ctx echo.Context) error {
+	var request GetDevMailRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDevMail(ctx.Request().Context(), request.(GetDevMailRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDevMail")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetDevMailResponseObject); ok {
+		return validResponse.VisitGetDevMailResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -3406,6 +3714,52 @@ func (sh *strictHandler) GetProblem(ctx echo.Context, code string) error {
 		return err
 	} else if validResponse, ok := response.(GetProblemResponseObject); ok {
 		return validResponse.VisitGetProblemResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ShowResetPage operation middleware
+func (sh *strictHandler) ShowResetPage(ctx echo.Context) error {
+	var request ShowResetPageRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ShowResetPage(ctx.Request().Context(), request.(ShowResetPageRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ShowResetPage")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ShowResetPageResponseObject); ok {
+		return validResponse.VisitShowResetPageResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ShowRevertPage operation middleware
+func (sh *strictHandler) ShowRevertPage(ctx echo.Context) error {
+	var request ShowRevertPageRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ShowRevertPage(ctx.Request().Context(), request.(ShowRevertPageRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ShowRevertPage")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ShowRevertPageResponseObject); ok {
+		return validResponse.VisitShowRevertPageResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

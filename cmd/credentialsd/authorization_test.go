@@ -48,17 +48,22 @@ type request struct {
 func requests(s *service) map[string]request {
 	bo := "/admin/users/" + s.user("bo").ID
 	return map[string]request{
-		"signIn":              {http.MethodPost, "/sessions", map[string]string{"username": "nobody-there", "password": "x"}},
-		"refreshSession":      {http.MethodPost, "/sessions/refresh", map[string]string{"refresh_token": "x"}},
-		"issueToken":          {http.MethodPost, "/oauth/token", nil},
-		"redeemPasswordReset": {http.MethodPost, "/password-resets/redeem", map[string]string{"token": "x", "new_password": "short"}},
-		"confirmEmail":        {http.MethodPost, "/email-confirmations", map[string]string{"token": "x"}},
-		"revertCredentials":   {http.MethodPost, "/credential-reverts", map[string]string{"token": "x"}},
-		"getPasswordPolicy":   {http.MethodGet, "/password-policy", nil},
-		"getJwks":             {http.MethodGet, "/.well-known/jwks.json", nil},
-		"getIssuerMetadata":   {http.MethodGet, "/.well-known/openid-configuration", nil},
-		"getOpenapi":          {http.MethodGet, "/openapi.yaml", nil},
-		"getProblem":          {http.MethodGet, "/problems/not_found", nil},
+		"signIn":               {http.MethodPost, "/sessions", map[string]string{"username": "nobody-there", "password": "x"}},
+		"refreshSession":       {http.MethodPost, "/sessions/refresh", map[string]string{"refresh_token": "x"}},
+		"issueToken":           {http.MethodPost, "/oauth/token", nil},
+		"redeemPasswordReset":  {http.MethodPost, "/password-resets/redeem", map[string]string{"token": "x", "new_password": "short"}},
+		"confirmEmail":         {http.MethodPost, "/email-confirmations", map[string]string{"token": "x"}},
+		"revertCredentials":    {http.MethodPost, "/credential-reverts", map[string]string{"token": "x"}},
+		"showResetPage":        {http.MethodGet, "/reset", nil},
+		"showConfirmEmailPage": {http.MethodGet, "/confirm-email", nil},
+		"showRevertPage":       {http.MethodGet, "/revert", nil},
+		"getDevMail":           {http.MethodGet, "/dev/mail", nil},
+		"getChangePassword":    {http.MethodGet, "/.well-known/change-password", nil},
+		"getPasswordPolicy":    {http.MethodGet, "/password-policy", nil},
+		"getJwks":              {http.MethodGet, "/.well-known/jwks.json", nil},
+		"getIssuerMetadata":    {http.MethodGet, "/.well-known/openid-configuration", nil},
+		"getOpenapi":           {http.MethodGet, "/openapi.yaml", nil},
+		"getProblem":           {http.MethodGet, "/problems/not_found", nil},
 
 		"signOut":             {http.MethodDelete, "/sessions/current", nil},
 		"getMe":               {http.MethodGet, "/users/me", nil},
@@ -124,7 +129,7 @@ func TestAuthorization_matrix(t *testing.T) {
 		}
 		s.want(s.call(http.MethodPost, "/sessions/refresh", "", map[string]string{}), http.StatusUnprocessableEntity, "validation_failed")
 		s.want(s.call(http.MethodPost, "/oauth/token", "", "x", "Content-Type", "application/json"), http.StatusUnsupportedMediaType, "")
-	})
+	}, "ACCOUNT_URL=https://app.example.com/account")
 }
 
 // expected is the matrix in words of its own, not read from the table.

@@ -36,6 +36,12 @@ func TestContract_everyOperation(t *testing.T) {
 			s.call(http.MethodGet, "/.well-known/openid-configuration", "", nil),
 			s.call(http.MethodGet, "/openapi.yaml", "", nil),
 			s.call(http.MethodGet, "/problems/throttled", "", nil),
+			s.call(http.MethodGet, "/reset", "", nil),
+			s.call(http.MethodGet, "/confirm-email", "", nil),
+			s.call(http.MethodGet, "/revert", "", nil),
+			s.call(http.MethodGet, "/dev/mail", "", nil),
+			s.call(http.MethodGet, "/dev/mail", "", nil, "Accept", "application/json"),
+			s.call(http.MethodGet, "/.well-known/change-password", "", nil),
 			s.call(http.MethodPost, "/oauth/token", "", "grant_type=client_credentials&client_id=demo-service&client_secret="+s.demo.Clients[0].ClientSecret,
 				"Content-Type", "application/x-www-form-urlencoded"),
 		} {
@@ -52,7 +58,7 @@ func TestContract_everyOperation(t *testing.T) {
 		if left := s.contract.Unexercised(); len(left) > 0 {
 			t.Errorf("never called: %v", left)
 		}
-	})
+	}, "ACCOUNT_URL=https://app.example.com/account")
 }
 
 // The client that other services use drives the same flows.

@@ -118,8 +118,11 @@ type service struct {
 func newService(t *testing.T, databaseURL string) *service {
 	t.Helper()
 	transport, recorder := checkedTransport(t)
-	return &service{t: t, clock: &clock{}, log: &output{}, databaseURL: databaseURL, http: &http.Client{Transport: transport}, contract: recorder}
+	return &service{t: t, clock: &clock{}, log: &output{}, databaseURL: databaseURL, http: &http.Client{Transport: transport, CheckRedirect: stay}, contract: recorder}
 }
+
+// stay follows no redirect: where it leads is looked at, and may be another machine.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // start runs the program in this process until the test ends. env are NAME=value on top of fastHashing.
 func start(t *testing.T, databaseURL string, env ...string) *service {

@@ -65,6 +65,19 @@ func (p *post) flush(ctx context.Context) error {
 	return p.relay.Flush(ctx)
 }
 
+// mails shows the mailbox of dev, with all that finished requests have caused; nil where there is none.
+func (w wiring) mails(outgoing *post) func(context.Context) ([]notice.Mail, error) {
+	if w.mailbox == nil {
+		return nil
+	}
+	return func(ctx context.Context) ([]notice.Mail, error) {
+		if err := outgoing.flush(ctx); err != nil {
+			return nil, err
+		}
+		return w.mailbox.Mails()
+	}
+}
+
 // giveUp removes a message and records that the user was not told, both or neither. When another replica holds the message
 // by now, it is that one's to decide.
 func giveUp(ctx context.Context, s *store.Store, claimed outbox.Claimed, cause error, now time.Time) error {

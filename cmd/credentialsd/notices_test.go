@@ -90,7 +90,7 @@ func TestNotices_passwordDisabled(t *testing.T) {
 			s.signIn("alex", "wrong wrong wrong wrong")
 			s.clock.advance(time.Hour)
 		}
-		s.newest(alexAddress, "disabled")
+		s.newest(alexAddress, "opens nothing any more")
 		for _, manager := range []string{"ada@demo.example", "erin@demo.example"} {
 			if told := s.mailbox(manager); len(told) != 1 || !strings.Contains(told[0].Text, "alex") || told[0].hasLink() {
 				t.Errorf("%s: %+v", manager, told)

@@ -105,7 +105,7 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 	health := httpapi.NewHealth(promhttp.HandlerFor(measures.registry, promhttp.HandlerOpts{}), s.Ping, s.Migrated, keys.ready)
 	return &app{
 		api: httpapi.New(httpapi.Config{
-			PublicURL: settings.PublicURL, AllowedOrigins: settings.AllowedOrigins, TrustedProxies: settings.TrustedProxies, RateLimit: settings.RateLimit,
+			PublicURL: settings.PublicURL, AccountURL: settings.AccountURL, Mailbox: w.mails(outgoing), AllowedOrigins: settings.AllowedOrigins, TrustedProxies: settings.TrustedProxies, RateLimit: settings.RateLimit,
 			Sessions: sessions, Credentials: credentials, Clients: clients, Trail: audit.NewTrail(s, w.now), Limiter: limiter, JWKS: keys.issuer.JWKS,
 			Observe: measures.served, Now: w.now, Log: log,
 		}),

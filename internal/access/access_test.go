@@ -133,6 +133,7 @@ func TestAllow_matrix(t *testing.T) {
 		"signIn": public, "refreshSession": public, "issueToken": public, "getPasswordPolicy": public, "getJwks": public,
 		"getIssuerMetadata": public, "getOpenapi": public, "getProblem": public,
 		"redeemPasswordReset": public, "confirmEmail": public, "revertCredentials": public,
+		"showResetPage": public, "showConfirmEmailPage": public, "showRevertPage": public, "getDevMail": public, "getChangePassword": public,
 		"signOut": self, "getMe": self, "getMyCredentials": self, "changeMyCredentials": self,
 		"listUsers": administration("reader"), "getUser": administration("reader"), "getUsernameHistory": administration("reader"),
 		"listAuditEvents": administration("auditor"), "checkAuditIntegrity": administration("auditor"),

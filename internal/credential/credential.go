@@ -257,11 +257,11 @@ func refusalCode(err error) string {
 	return ""
 }
 
-// violations turns what the policy says of a password into errors of /new_password.
+// violations turns what the policy says of a password into errors of /new_password: nil for none.
 func violations(found []password.Violation) []change.FieldError {
-	fields := make([]change.FieldError, len(found))
-	for i, v := range found {
-		fields[i] = change.FieldError{Pointer: "/new_password", Code: v.Code, Detail: v.Detail}
+	var fields []change.FieldError
+	for _, v := range found {
+		fields = append(fields, change.FieldError{Pointer: "/new_password", Code: v.Code, Detail: v.Detail})
 	}
 	return fields
 }

@@ -50,6 +50,7 @@ func sentinels() map[string]struct {
 		"change.ErrConflict":                 {change.ErrConflict, "conflict"},
 		"change.ErrVersion":                  {change.ErrVersion, "precondition_failed"},
 		"change.ErrIdentifierTaken":          {change.ErrIdentifierTaken, "identifier_taken"},
+		"change.ErrLinkInvalid":              {change.ErrLinkInvalid, "link_invalid"},
 		"change.ErrUnavailable":              {change.ErrUnavailable, "unavailable"},
 		"credential.ErrNotFound":             {credential.ErrNotFound, "not_found"},
 		"credential.ErrUseSelfService":       {credential.ErrUseSelfService, "use_self_service"},

@@ -21,6 +21,7 @@ import (
 	"github.com/salesexec/credentials/internal/audit"
 	"github.com/salesexec/credentials/internal/client"
 	"github.com/salesexec/credentials/internal/credential"
+	"github.com/salesexec/credentials/internal/notice"
 	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/throttle"
 )
@@ -28,6 +29,7 @@ import (
 // Config is what a Server is made of.
 type Config struct {
 	PublicURL      string
+	AccountURL     string // the app's account page; empty: unknown
 	AllowedOrigins []string
 	TrustedProxies []netip.Prefix
 	RateLimit      int // requests a minute to credential endpoints, per address and per subject
@@ -37,6 +39,7 @@ type Config struct {
 	Trail          *audit.Trail
 	Limiter        *throttle.Limiter
 	JWKS           func() ([]byte, error)
+	Mailbox        func(ctx context.Context) ([]notice.Mail, error)           // of dev, once what waits is delivered; nil elsewhere
 	Observe        func(method, route string, status int, took time.Duration) // may not be nil
 	Now            func() time.Time
 	Log            *slog.Logger
@@ -50,13 +53,14 @@ type Server struct {
 	credentials *credential.Manager
 	clients     *client.Registry
 	trail       *audit.Trail
+	pages       *pages
 }
 
 var _ api.StrictServerInterface = (*Server)(nil)
 
 // New returns the handler of the API.
 func New(config Config) http.Handler {
-	s := &Server{config: config, log: config.Log, sessions: config.Sessions, credentials: config.Credentials, clients: config.Clients, trail: config.Trail}
+	s := &Server{config: config, log: config.Log, sessions: config.Sessions, credentials: config.Credentials, clients: config.Clients, trail: config.Trail, pages: newPages()}
 	e := echo.New()
 	e.Binder = binder{}
 	e.HTTPErrorHandler = s.errorHandler
