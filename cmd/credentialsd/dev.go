@@ -75,7 +75,7 @@ func (d devCommand) Run(ctx context.Context, p process) error {
 		return err
 	}
 	demo.URL, demo.OpsURL = "http://"+l.api.Addr().String(), "http://"+l.ops.Addr().String()
-	w := wiring{settings: settings, store: s, log: log, now: p.now, limit: p.limitMemory}
+	w := p.wiring(settings, s, log)
 	if settings.SMTP == nil {
 		if w.mailbox, err = notice.OpenMailbox(filepath.Join(folder, "mail")); err != nil {
 			return errors.Join(err, l.api.Close(), l.ops.Close())

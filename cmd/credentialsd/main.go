@@ -40,6 +40,8 @@ type process struct {
 	now    func() time.Time
 	// limitMemory tells the collector how much the process should take; nil where it is not one's own.
 	limitMemory func(bytes int64)
+	// checkedAtStart replaces the constant of that name, unless it is 0.
+	checkedAtStart int64
 }
 
 // limitMemory steers the collector, unless the operator did so by GOMEMLIMIT.
@@ -65,13 +67,15 @@ type commands struct {
 		Export auditExportCommand `cmd:"" help:"Write the whole audit trail of an account as lines that can be verified."`
 		Prune  auditPruneCommand  `cmd:"" help:"Remove the oldest events of the audit trails; what is left stays verifiable. For the owner of the tables."`
 	} `cmd:"" help:"Work with the audit trail."`
+	Breach  breachCommands `cmd:"" help:"Make and try the filter of breached passwords that BREACHED_PASSWORDS_FILTER names."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
 // exit is how kong's wish to end the process travels up to run.
 type exit struct{ code int }
 
-// run executes one command and returns the process's exit code: 0 done, 1 failed, 3 an audit trail is not intact, 80 wrongly called.
+// run executes one command and returns the process's exit code: 0 done, 1 failed, 3 an audit trail is not intact or a password
+// is listed as breached, 80 wrongly called.
 func run(ctx context.Context, args []string, p process) (code int) {
 	defer func() {
 		switch panicked := recover().(type) {
@@ -101,7 +105,10 @@ func run(ctx context.Context, args []string, p process) (code int) {
 		fmt.Fprintf(p.stderr, "credentialsd: %v\nTry credentialsd --help.\n", err)
 		return 80
 	}
-	if err := command.Run(); err != nil {
+	switch err := command.Run(); {
+	case errors.Is(err, errListed):
+		return 3 // that was said already, as a result
+	case err != nil:
 		return fail(p, err)
 	}
 	return 0

@@ -38,7 +38,7 @@ func (serveCommand) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, wiring{settings: settings, store: s, log: log, now: p.now, limit: p.limitMemory}, listeners, func() error { return nil })
+	return serve(ctx, p.wiring(settings, s, log), listeners, func() error { return nil })
 }
 
 func newLogger(to io.Writer, level string) *slog.Logger {
@@ -100,6 +100,9 @@ func serve(ctx context.Context, w wiring, l listeners, ready func() error) error
 	a, err := wire(ctx, w)
 	if err != nil {
 		return errors.Join(err, l.api.Close(), l.ops.Close())
+	}
+	if a.breached != nil {
+		defer closeQuietly(a.breached)
 	}
 	api, ops := httpServer(a.api, log), httpServer(a.ops, log)
 	failed := make(chan error, 2)

@@ -22,6 +22,7 @@ import (
 	"github.com/salesexec/credentials/internal/httpapi"
 	"github.com/salesexec/credentials/internal/notice"
 	"github.com/salesexec/credentials/internal/password"
+	"github.com/salesexec/credentials/internal/password/breach"
 	"github.com/salesexec/credentials/internal/secret"
 	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/store"
@@ -41,6 +42,9 @@ type app struct {
 	post   *post         // nil when no mail is sent
 	log    *slog.Logger
 	now    func() time.Time
+
+	breached      *breach.Filter // nil if there is none
+	breachedLater bool           // its content is checked in the background
 }
 
 // tokenLeeway is the difference of clocks that tokens are forgiven.
@@ -58,6 +62,17 @@ type wiring struct {
 	log      *slog.Logger
 	now      func() time.Time
 	limit    func(bytes int64) // of the process's memory; may be nil
+
+	checkedAtStart int64 // the largest filter of breached passwords, in bytes, that is checked whole before the start
+}
+
+// wiring puts together what a command has opened.
+func (p process) wiring(settings config.Config, s *store.Store, log *slog.Logger) wiring {
+	w := wiring{settings: settings, store: s, log: log, now: p.now, limit: p.limitMemory, checkedAtStart: p.checkedAtStart}
+	if w.checkedAtStart == 0 {
+		w.checkedAtStart = checkedAtStart
+	}
+	return w
 }
 
 func wire(ctx context.Context, w wiring) (*app, error) {
@@ -81,9 +96,18 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 	if w.limit != nil {
 		w.limit(int64(hasher.Lanes())*int64(settings.Hashing.MemoryKiB)<<10 + otherMemory)
 	}
-	blocklist, err := password.LoadBlocklist()
+	policy, err := newPolicy(settings)
 	if err != nil {
 		return nil, err
+	}
+	breached, checkLater, err := openBreached(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	checks := []func(context.Context) error{s.Ping, s.Migrated}
+	if breached != nil {
+		policy.Breached, checks = breached, append(checks, breached.Sound)
+		measures.breached(breached)
 	}
 	keys, err := newKeyring(ctx, w)
 	if err != nil {
@@ -100,9 +124,9 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 		MaxAge: settings.SessionMaxAge, IdleTime: settings.SessionIdleTime, RefreshKey: refreshKey, Notices: notices, Now: w.now, Log: log,
 	}, s, clients, hasher, limiter, keys)
 	credentials := credential.New(credential.Config{
-		Policy: password.Policy{MinLength: settings.PasswordMinLength, Blocklist: blocklist}, HoldTime: settings.UsernameHold, Notices: notices, Now: w.now, Log: log,
+		Policy: policy, HoldTime: settings.UsernameHold, Notices: notices, Now: w.now, Log: log, Refused: measures.refused,
 	}, s, hasher, limiter, sessions)
-	health := httpapi.NewHealth(promhttp.HandlerFor(measures.registry, promhttp.HandlerOpts{}), s.Ping, s.Migrated, keys.ready)
+	health := httpapi.NewHealth(promhttp.HandlerFor(measures.registry, promhttp.HandlerOpts{}), append(checks, keys.ready)...)
 	return &app{
 		api: httpapi.New(httpapi.Config{
 			PublicURL: settings.PublicURL, AccountURL: settings.AccountURL, Mailbox: w.mails(outgoing), AllowedOrigins: settings.AllowedOrigins, TrustedProxies: settings.TrustedProxies, RateLimit: settings.RateLimit,
@@ -111,7 +135,16 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 		}),
 		ops: health, health: health, store: s, keys: keys, post: outgoing, log: log, now: w.now,
 		watch: audit.NewWatch(s, settings.AuditRetention, w.now, log, measures.watched), heads: settings.AuditHeadInterval,
+		breached: breached, breachedLater: checkLater,
 	}, nil
+}
+
+func newPolicy(settings config.Config) (password.Policy, error) {
+	blocklist, err := password.LoadBlocklist()
+	if err != nil {
+		return password.Policy{}, err
+	}
+	return password.Policy{MinLength: settings.PasswordMinLength, Blocklist: blocklist}, nil
 }
 
 // Periods of the background work.
@@ -144,6 +177,9 @@ func (a *app) startBackground(ctx context.Context) (stop func()) {
 		}},
 	} {
 		running.Go(func() { a.repeat(ctx, job) })
+	}
+	if a.breachedLater {
+		running.Go(func() { a.checkBreached(ctx) })
 	}
 	return func() {
 		cancel()
@@ -327,6 +363,7 @@ type metrics struct {
 	looked   prometheus.Gauge
 	lost     prometheus.Counter
 	messages *prometheus.CounterVec
+	refusals *prometheus.CounterVec
 }
 
 // durationBuckets are those of OpenTelemetry's http.server.request.duration, in seconds.
@@ -346,11 +383,14 @@ func newMetrics() *metrics {
 		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "credentials_messages_total", Help: "Attempts to deliver messages, by what came of them.",
 		}, []string{"topic", "kind", "outcome"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "credentials_password_refusals_total", Help: "New passwords refused, by rule; one password may break several.",
+		}, []string{"code"}),
 	}
 	m.sequence = prometheus.NewGauge(prometheus.GaugeOpts{Name: "credentials_audit_head_sequence", Help: "Sequence numbers of the heads of all audit trails, added up; it falls only when events were removed at an end."})
 	m.looked = prometheus.NewGauge(prometheus.GaugeOpts{Name: "credentials_audit_heads_written_timestamp_seconds", Help: "When the heads of the audit trails were last written into the log."})
 	m.lost = prometheus.NewCounter(prometheus.CounterOpts{Name: "credentials_audit_heads_lost_total", Help: "Heads that were no longer in their audit trail at the next look: somebody removed events."})
-	m.registry.MustRegister(m.requests, m.hashes, m.waits, m.messages, m.sequence, m.looked, m.lost, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.requests, m.hashes, m.waits, m.messages, m.refusals, m.sequence, m.looked, m.lost, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -369,6 +409,9 @@ func (m *metrics) hashed(operation string, waited, took time.Duration) {
 	m.hashes.WithLabelValues(operation).Observe(took.Seconds())
 	m.waits.WithLabelValues(operation).Observe(waited.Seconds())
 }
+
+// refused counts a rule that a new password broke: one of package password's codes.
+func (m *metrics) refused(code string) { m.refusals.WithLabelValues(code).Inc() }
 
 // served counts a request under its route's template; unknown routes and methods are one series each (OBS-02).
 func (m *metrics) served(method, route string, status int, took time.Duration) {

@@ -39,6 +39,7 @@ type Config struct {
 	HashQueue              int
 	HashQueueTimeout       time.Duration
 	PasswordMinLength      int
+	BreachedPasswords      string // path of the filter; empty: none
 	UsernameHold           time.Duration
 	SMTP                   *SMTP  // nil: no mail is sent
 	AccountURL             string // the app's account page; empty: there is none
@@ -85,6 +86,7 @@ func Variables() []Variable {
 		{Name: "HASH_QUEUE", Default: "32 x lanes", Help: "requests of one kind that wait for a lane before others are answered 503"},
 		{Name: "HASH_QUEUE_TIMEOUT", Default: "5s", Help: "longest wait for a lane, 100ms to 30s"},
 		{Name: "PASSWORD_MIN_LENGTH", Default: "15", Help: "shortest password in code points where an account sets no other, 8 to 64; below 15 only for those who sign in with a second factor elsewhere"},
+		{Name: "BREACHED_PASSWORDS_FILTER", Help: "file made by credentialsd breach build: what is on its list cannot be chosen as password; unset: none"},
 		{Name: "USERNAME_HOLD", Default: "4320h", Help: "how long a released username is held for its former owner"},
 		{Name: "SMTP_URL", Secret: true, Help: "server that mail is sent through: smtps://user:password@host:465, or smtp://host:587 for STARTTLS; unset: no mail is sent"},
 		{Name: "SMTP_CA_FILE", Help: "certificates in PEM that vouch for the SMTP server; unset: the system's"},
@@ -130,6 +132,7 @@ func load(r *reader) (Config, error) {
 		HashQueue:              r.number("HASH_QUEUE", 0, 1, 100_000),
 		HashQueueTimeout:       r.duration("HASH_QUEUE_TIMEOUT", 5*time.Second, 100*time.Millisecond, 30*time.Second),
 		PasswordMinLength:      r.number("PASSWORD_MIN_LENGTH", password.MinLengthDefault, password.MinLengthFloor, password.MinLengthCeiling),
+		BreachedPasswords:      r.text("BREACHED_PASSWORDS_FILTER"),
 		UsernameHold:           r.duration("USERNAME_HOLD", 180*24*time.Hour, 24*time.Hour, 100*365*24*time.Hour),
 		SMTP:                   r.smtp(),
 		AccountURL:             r.page("ACCOUNT_URL"),

@@ -75,6 +75,7 @@ type Config struct {
 	Notices  *notice.Composer
 	Now      func() time.Time
 	Log      *slog.Logger
+	Refused  func(code string) // told of every rule that a new password was refused by; nil: nobody
 }
 
 // Manager changes credentials.

@@ -236,6 +236,11 @@ func (m *Manager) checkPassword(candidate secret.Text, account user.Account, bef
 			}
 		}
 	}
+	if m.config.Refused != nil {
+		for _, v := range found {
+			m.config.Refused(v.Code)
+		}
+	}
 	return violations(found)
 }
 

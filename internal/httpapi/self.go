@@ -156,7 +156,7 @@ func (s *Server) policyOf(actor access.Actor) api.PasswordPolicy {
 	policy := s.credentials.PolicyFor(actor.Account)
 	return api.PasswordPolicy{
 		MinLength: policy.MinLength, MaxLength: password.MaxLength, LengthUnit: api.PasswordPolicyLengthUnitCodePointsAfterNFC,
-		Blocklist: policy.Blocklist != nil, BreachedPasswords: false, ContextWords: true,
+		Blocklist: policy.Blocklist != nil, BreachedPasswords: policy.Breached != nil, ContextWords: true,
 		CompositionRules: api.PasswordPolicyCompositionRulesNone, Expiry: api.PasswordPolicyExpiryNone,
 		Passwordrules: policy.PasswordRules(), Username: usernameRules(),
 	}

@@ -21,7 +21,7 @@ const (
 	CodeTooShort          = "too_short"
 	CodeTooLong           = "too_long"
 	CodeBlocklisted       = "blocklisted"
-	CodeBreached          = "breached" // for a list of breached passwords, which the caller consults
+	CodeBreached          = "breached"
 	CodeContextWord       = "context_word"
 	CodeSameAsCurrent     = "same_as_current" // added by the use case, which alone knows the current password
 	CodeInvalidCharacters = "invalid_characters"
@@ -65,6 +65,14 @@ func (e *PolicyError) Error() string {
 type Policy struct {
 	MinLength int        // code points after NFC, MinLengthFloor to MinLengthCeiling
 	Blocklist *Blocklist // passwords that are refused whatever their length
+	Breached  Breached   // passwords known from breaches; nil if the deployment has no list of them
+}
+
+// Breached is a list of passwords known from breaches (NIST SP 800-63B-4 section 3.1.1.2, ASVS 6.2.12). It is asked for the
+// NFC form as typed: the list is of passwords as they were used, and a change of case makes another password of one. What
+// attackers try in any case is the blocklist's.
+type Breached interface {
+	Contains(password secret.Text) bool
 }
 
 // Validate returns an error when MinLength is out of bounds or there is no blocklist.
@@ -99,7 +107,12 @@ func (p Policy) Check(candidate secret.Text, about Context) []Violation {
 		found = append(found, Violation{CodeInvalidCharacters,
 			"Use letters, digits, signs, spaces or emoji; tabs, line breaks and other control characters cannot be used."})
 	}
-	return append(found, p.guessable(Fold(password), about)...)
+	found = append(found, p.guessable(Fold(password), about)...)
+	if p.Breached != nil && p.Breached.Contains(secret.New(password)) {
+		found = append(found, Violation{CodeBreached,
+			"This password is on a list of those known from breaches, which attackers try everywhere. Choose one that was never used anywhere."})
+	}
+	return found
 }
 
 // guessable finds what an attacker would try first in a folded password.
