@@ -73,7 +73,8 @@ func TestCommands_version(t *testing.T) {
 // CFG-01: the help of every command lists the variables, with what an unset one means.
 func TestCommands_help(t *testing.T) {
 	for _, args := range []string{"--help", "-h", "dev --help", "serve --help", "migrate --help", "migrate up --help", "migrate status --help", "user --help", "user create --help",
-		"audit --help", "audit verify --help", "audit export --help", "audit prune --help", "version --help"} {
+		"audit --help", "audit verify --help", "audit export --help", "audit prune --help",
+		"breach --help", "breach build --help", "breach check --help", "version --help"} {
 		var listed []string
 		for _, v := range config.Variables() {
 			listed = append(listed, v.Name, v.Help, v.Default)
@@ -90,6 +91,7 @@ func TestCommands_wrongCalls(t *testing.T) {
 	for args, text := range map[string]string{
 		"": "expected one of", "bogus": "unexpected argument bogus", "serve now": "unexpected argument now", "serve --bogus": "unknown flag --bogus",
 		"audit verify": "expected", "audit export": "missing flags", "audit prune --older-than soon": "expected duration",
+		"breach build": "missing flags", "breach check": "missing flags", "breach build --from - --out x --min-count many": "--min-count",
 		"user create": "missing flags", "user create --account a --username b --role root": "--role must be one of",
 	} {
 		wants{args: args, code: 80, err: []string{"credentialsd: ", text, "--help"}}.check(t)

@@ -127,6 +127,12 @@ func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse
 // start runs the program in this process until the test ends. env are NAME=value on top of fastHashing.
 func start(t *testing.T, databaseURL string, env ...string) *service {
 	t.Helper()
+	return startAs(t, databaseURL, process{}, env...)
+}
+
+// startAs is start with more of the process than its environment.
+func startAs(t *testing.T, databaseURL string, p process, env ...string) *service {
+	t.Helper()
 	variables := fastHashing()
 	variables["DATABASE_URL"] = databaseURL
 	for _, e := range env {
@@ -138,9 +144,9 @@ func start(t *testing.T, databaseURL string, env ...string) *service {
 	ctx, cancel := context.WithCancel(context.Background())
 	reader, writer := io.Pipe()
 	code := make(chan int, 1)
+	p.getenv, p.stdout, p.stderr, p.now = func(name string) string { return variables[name] }, writer, s.log, s.clock.now
 	go func() {
-		code <- run(ctx, []string{"dev", "--addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0", "--password", demoPassword, "--json", "--data", s.folder},
-			process{getenv: func(name string) string { return variables[name] }, stdout: writer, stderr: s.log, now: s.clock.now})
+		code <- run(ctx, []string{"dev", "--addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0", "--password", demoPassword, "--json", "--data", s.folder}, p)
 		_ = writer.Close()
 	}()
 	var once sync.Once

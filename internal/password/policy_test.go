@@ -248,3 +248,47 @@ func FuzzPolicy_Check(f *testing.F) {
 		}
 	})
 }
+
+// breachedPasswords stands for a list of breached passwords, and notes what it was asked.
+type breachedPasswords struct {
+	listed string
+	asked  *[]string
+}
+
+func (b breachedPasswords) Contains(password secret.Text) bool {
+	*b.asked = append(*b.asked, password.Reveal())
+	return password.Reveal() == b.listed
+}
+
+// PW-15, ASVS 6.2.12: every candidate that has a possible length is looked up, once, in NFC and as typed.
+func TestPolicy_Check_breached(t *testing.T) {
+	policy := policy(t)
+	var asked []string
+	policy.Breached = breachedPasswords{listed: "kitchen oböe gravel", asked: &asked}
+	for _, test := range []struct {
+		candidate string
+		want      []string
+		asked     []string
+	}{
+		{"kitchen oböe gravel", []string{"breached"}, []string{"kitchen oböe gravel"}},
+		{"kitchen obo\u0308e gravel", []string{"breached"}, []string{"kitchen oböe gravel"}},
+		{"Kitchen oböe gravel", nil, []string{"Kitchen oböe gravel"}},
+		{"password", []string{"too_short", "blocklisted"}, []string{"password"}},
+		{strings.Repeat(lock, 129), []string{"too_long"}, nil},
+		{strings.Repeat("a", 1<<20), []string{"too_long"}, nil},
+	} {
+		asked = nil
+		violations := policy.Check(secret.New(test.candidate), password.Context{})
+		if diff := cmp.Diff(test.want, codes(violations)); diff != "" {
+			t.Errorf("%.40q: %s", test.candidate, diff)
+		}
+		if diff := cmp.Diff(test.asked, asked); diff != "" {
+			t.Errorf("%.40q: asked: %s", test.candidate, diff)
+		}
+		for _, v := range violations {
+			if v.Code == password.CodeBreached && (len(v.Detail) < 20 || strings.Contains(v.Detail, "oböe")) {
+				t.Errorf("guidance: %q", v.Detail) // PW-18, PW-19
+			}
+		}
+	}
+}

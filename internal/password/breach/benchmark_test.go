@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/salesexec/credentials/internal/password/breach"
 )
@@ -28,7 +29,7 @@ func BenchmarkGenerate(b *testing.B) {
 }
 
 // BenchmarkBuild builds a filter of a list that comes through a pipe, as from a downloader or zcat, and is kept nowhere.
-// It then looks every entry up, and others.
+// Then every entry is looked up, and random hashes are, which end in false positives.
 func BenchmarkBuild(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "list.filter")
 	var built breach.Built
@@ -59,11 +60,13 @@ func BenchmarkBuild(b *testing.B) {
 	}
 	const tries = 100_000_000
 	found, random := 0, rand.New(rand.NewPCG(2, 3))
+	started := time.Now()
 	for range tries {
 		if filter.HasKey(random.Uint64()) {
 			found++
 		}
 	}
+	b.ReportMetric(float64(time.Since(started).Nanoseconds())/tries, "ns/look-up")
 	b.ReportMetric(tries/float64(found), "tries/false-positive")
 }
 
@@ -83,16 +86,10 @@ func peakMemory(b *testing.B) int {
 	return kib << 10
 }
 
-// BenchmarkFilter measures a look-up of a random hash, and opening and checking the file, all in the cache of the system.
+// BenchmarkFilter measures opening and checking the file, in the cache of the system.
 func BenchmarkFilter(b *testing.B) {
 	path, _ := build(b, generate(*entries, 1), 1)
 	filter := open(b, path)
-	random := rand.New(rand.NewPCG(2, 3))
-	b.Run("Contains", func(b *testing.B) {
-		for b.Loop() {
-			filter.HasKey(random.Uint64())
-		}
-	})
 	b.Run("Open", func(b *testing.B) {
 		for b.Loop() {
 			opened, err := breach.Open(path, nil)
