@@ -52,7 +52,11 @@ func testBreachedPasswords(t *testing.T, s *service) {
 	}
 	service := s.serviceToken("credentials:reset")
 	s.want(s.reset(service, bo, map[string]string{"method": "set", "new_password": listedPassword}), http.StatusUnprocessableEntity, "policy_violation")
-	s.wantMetric("credentials_password_refusals_total{code=\"breached\"} 7")
+	redeemed := s.want(s.redeem(s.sendLink("wanda", nil), listedPassword), http.StatusUnprocessableEntity, "policy_violation")
+	if want := []string{"/new_password breached"}; !slices.Equal(redeemed.fieldCodes(), want) {
+		t.Errorf("%v, want %v", redeemed.fieldCodes(), want)
+	}
+	s.wantMetric("credentials_password_refusals_total{code=\"breached\"} 8")
 	s.want(s.signIn("bo", demoPassword), http.StatusCreated, "")
 	s.want(s.reset(ada, bo, map[string]string{"method": "set", "new_password": "violet anchor tuesday lamps"}), http.StatusOK, "")
 
