@@ -491,6 +491,9 @@ type AuditDetails struct {
 	// Failures Failed attempts in a row up to then.
 	Failures *int `json:"failures,omitempty"`
 
+	// Issuer Who vouched for the actor, if it was an issuer beside this service.
+	Issuer *string `json:"issuer,omitempty"`
+
 	// Method How a password was reset.
 	Method      *string `json:"method,omitempty"`
 	NewEmail    *string `json:"new_email,omitempty"`
@@ -937,8 +940,9 @@ type Me struct {
 	// AlsoManages Teams that an administrator manages beside the own one.
 	AlsoManages []Team `json:"also_manages"`
 
-	// AuthTime When the user gave the password to open this session. Refreshing does not change it.
-	AuthTime time.Time `json:"auth_time"`
+	// AuthTime When the user gave the password to open this session. Refreshing does not change it. `null` for a token of
+	// another issuer that does not say.
+	AuthTime *time.Time `json:"auth_time"`
 
 	// DisplayName The name shown to people.
 	DisplayName string `json:"display_name"`
@@ -961,8 +965,8 @@ type Me struct {
 	// Role What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
 	Role Role `json:"role"`
 
-	// SessionID An opaque id that never changes and is never used again.
-	SessionID ID `json:"session_id"`
+	// SessionID The session of the token; `null` for a token of another issuer, which belongs to none of this service.
+	SessionID *string `json:"session_id"`
 
 	// Status Whether the user may sign in at all.
 	Status UserStatus `json:"status"`

@@ -55,7 +55,7 @@ var rules = []rule{
 	},
 	{
 		name: "jwt only in token, signal and client", binds: except("internal/token", "internal/signal", "pkg/client"),
-		from:   []string{"github.com/golang-jwt"},
+		from:   []string{"github.com/golang-jwt", "github.com/MicahParks"},
 		reason: "the code that could accept a forged token is small and in one place",
 	},
 	{

@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -46,9 +43,6 @@ type app struct {
 	breached      *breach.Filter // nil if there is none
 	breachedLater bool           // its content is checked in the background
 }
-
-// tokenLeeway is the difference of clocks that tokens are forgiven.
-const tokenLeeway = 30 * time.Second
 
 // otherMemory is what the process may take beside the hashing lanes, in bytes. Every hash takes its memory afresh; under a
 // limit the runtime gives freed memory back before it takes more, so that lanes times memory stays the bound.
@@ -126,6 +120,7 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 	credentials := credential.New(credential.Config{
 		Policy: policy, HoldTime: settings.UsernameHold, Notices: notices, Now: w.now, Log: log, Refused: measures.refused,
 	}, s, hasher, limiter, sessions)
+	measures.outside(keys.outside)
 	health := httpapi.NewHealth(promhttp.HandlerFor(measures.registry, promhttp.HandlerOpts{}), append(checks, keys.ready)...)
 	return &app{
 		api: httpapi.New(httpapi.Config{
@@ -149,11 +144,12 @@ func newPolicy(settings config.Config) (password.Policy, error) {
 
 // Periods of the background work.
 const (
-	sealEvery   = 500 * time.Millisecond // events are chained within a second (architecture.md)
-	mailEvery   = 500 * time.Millisecond // a link is waited for
-	keysEvery   = time.Minute
-	sweepEvery  = time.Hour
-	forgetAfter = 30 * 24 * time.Hour // a network is known for 30 days (product.md decision 8); failures and sessions that old are asked for by nobody
+	sealEvery        = 500 * time.Millisecond // events are chained within a second (architecture.md)
+	mailEvery        = 500 * time.Millisecond // a link is waited for
+	keysEvery        = time.Minute
+	outsideKeysEvery = 10 * time.Minute // how long a key that an outside issuer has withdrawn is good at most
+	sweepEvery       = time.Hour
+	forgetAfter      = 30 * 24 * time.Hour // a network is known for 30 days (product.md decision 8); failures and sessions that old are asked for by nobody
 )
 
 // drainTime is how long mails that are due may take to leave when the process ends. Others will deliver what is left.
@@ -170,6 +166,7 @@ func (a *app) startBackground(ctx context.Context) (stop func()) {
 		{name: "deliver mail", every: mailEvery, work: func(context.Context) error { return a.deliver(sending) }},
 		{name: "seal audit events", every: sealEvery, work: a.seal},
 		{name: "look after signing keys", every: keysEvery, work: a.keys.tend},
+		{name: "fetch the keys of outside issuers", every: outsideKeysEvery, work: a.keys.fetchOutside},
 		{name: "write the heads of the audit trails", every: a.heads, work: a.watch.Look, atOnce: true},
 		{name: "sweep what is over", every: sweepEvery, work: func(ctx context.Context) error {
 			_, err := a.store.Sweep(ctx, a.now().Add(-forgetAfter))
@@ -232,127 +229,6 @@ func (a *app) repeat(ctx context.Context, j job) {
 	}
 }
 
-// keyring holds the signing keys and lets the domain mint and verify tokens with them.
-type keyring struct {
-	issuer   *token.Issuer
-	store    *store.Store
-	fixed    *token.Key // given by configuration: never replaced
-	maxAge   time.Duration
-	lifetime time.Duration
-	now      func() time.Time
-}
-
-var _ session.Issuer = (*keyring)(nil)
-
-func newKeyring(ctx context.Context, w wiring) (*keyring, error) {
-	settings := w.settings
-	k := &keyring{store: w.store, now: w.now, maxAge: settings.SigningKeyMaxAge, lifetime: settings.TokenLifetime}
-	if !settings.SigningKey.Empty() {
-		key, err := token.ParseKey(settings.SigningKey)
-		if err != nil {
-			return nil, fmt.Errorf("SIGNING_KEY: %w", err)
-		}
-		k.fixed = &key
-	}
-	var err error
-	k.issuer, err = token.New(token.Config{
-		Issuer: settings.PublicURL, Audience: settings.TokenAudience, Lifetime: settings.TokenLifetime, Leeway: tokenLeeway,
-		Now: w.now, NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Reload: k.load,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return k, k.tend(ctx)
-}
-
-func (k *keyring) load(ctx context.Context) ([]token.Key, error) {
-	if k.fixed != nil {
-		return []token.Key{*k.fixed}, nil
-	}
-	stored, err := k.store.SigningKeys(ctx)
-	if err != nil {
-		return nil, err
-	}
-	keys := make([]token.Key, len(stored))
-	for i, kept := range stored {
-		if keys[i], err = token.ParseKey(kept.Private); err != nil {
-			return nil, err
-		}
-		keys[i].ActiveFrom = kept.ActiveFrom
-		if kept.RetireAt != nil {
-			keys[i].RetireAt = *kept.RetireAt
-		}
-	}
-	return keys, nil
-}
-
-// announced is how long a new key is published before it signs, so that every replica and every cache knows it by then.
-const announced = 10 * time.Minute
-
-// tend loads the keys, and makes a new one when there is none or the newest is too old. The old one stays until its last
-// token has run out.
-func (k *keyring) tend(ctx context.Context) error {
-	keys, err := k.load(ctx)
-	if err != nil {
-		return err
-	}
-	now := k.now()
-	from, newest := now, ""
-	if len(keys) > 0 {
-		last := keys[len(keys)-1]
-		if k.fixed != nil || now.Before(last.ActiveFrom.Add(k.maxAge)) {
-			k.issuer.SetKeys(keys)
-			return nil
-		}
-		from, newest = now.Add(announced), last.ID
-	}
-	key, err := token.NewKey(from)
-	if err != nil {
-		return err
-	}
-	private, err := key.Marshal()
-	if err != nil {
-		return err
-	}
-	retire := from.Add(k.lifetime + 2*tokenLeeway)
-	err = k.store.AddSigningKey(ctx, store.SigningKey{ID: key.ID, Private: private, ActiveFrom: from}, newest, retire)
-	if err != nil && !errors.Is(err, store.ErrNewerKey) {
-		return err
-	}
-	if keys, err = k.load(ctx); err != nil {
-		return err
-	}
-	k.issuer.SetKeys(keys)
-	return nil
-}
-
-func (k *keyring) ready(context.Context) error {
-	if !k.issuer.HasKeys() {
-		return errors.New("no signing key")
-	}
-	return nil
-}
-
-// Mint makes an access token.
-func (k *keyring) Mint(g session.Grant) (secret.Text, time.Time, error) {
-	return k.issuer.Mint(token.Claims{
-		Subject: g.Subject, ClientID: g.ClientID, SessionID: g.SessionID, AccountID: g.AccountID,
-		Roles: g.Roles, Scope: g.Scope, Generation: g.Generation, AuthTime: g.SignedInAt,
-	})
-}
-
-// Verify reads an access token.
-func (k *keyring) Verify(ctx context.Context, raw string) (session.Grant, error) {
-	c, err := k.issuer.Verify(ctx, raw)
-	if err != nil {
-		return session.Grant{}, err
-	}
-	return session.Grant{
-		Subject: c.Subject, ClientID: c.ClientID, SessionID: c.SessionID, AccountID: c.AccountID,
-		Roles: c.Roles, Scope: c.Scope, Generation: c.Generation, SignedInAt: c.AuthTime,
-	}, nil
-}
-
 // metrics measure requests and hashing, without labels that grow with users or addresses.
 type metrics struct {
 	registry *prometheus.Registry
@@ -403,6 +279,15 @@ func (m *metrics) lanes(h *password.Hasher) {
 		gauge("credentials_hash_lanes_busy", "Hashing lanes in use.", func() int { busy, _ := h.Stats(); return busy }),
 		gauge("credentials_hash_waiting", "Requests that wait for a hashing lane.", func() int { _, waiting := h.Stats(); return waiting }),
 	)
+}
+
+// outside shows with how many keys the tokens of each outside issuer can be verified: none is worth an alarm.
+func (m *metrics) outside(issuers map[string]*token.Outside) {
+	for name, issuer := range issuers {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "credentials_outside_issuer_keys", Help: "Keys at hand of an outside issuer.", ConstLabels: prometheus.Labels{"issuer": name},
+		}, func() float64 { return float64(issuer.Keys()) }))
+	}
 }
 
 func (m *metrics) hashed(operation string, waited, took time.Duration) {

@@ -39,8 +39,9 @@ type Actor struct {
 	// Of a Person.
 	User               user.User // as the database has it: saves start from it
 	Role               user.Role // the lesser of the token's and the database's: the one that counts for the table
-	SessionID          string
-	SignedInAt         time.Time // auth_time: when the password was last proven
+	SessionID          string    // empty: the token is of another issuer, and belongs to no session of this service
+	Issuer             string    // of such a token
+	SignedInAt         time.Time // auth_time: when the password was last proven; zero when the token does not say
 	MustChangePassword bool      // the session was opened with a temporary password
 
 	// Of a Service.
@@ -59,6 +60,14 @@ type Origin struct {
 	// OnBehalfOf is the user that a service says it acts for: a claim of the service, which nobody has checked and which
 	// gives it nothing.
 	OnBehalfOf user.ID
+}
+
+// Place names what wrong current passwords are counted by: the session, or the issuer of a token that belongs to none.
+func (a Actor) Place() string {
+	if a.SessionID != "" {
+		return a.SessionID
+	}
+	return "issuer:" + a.Issuer
 }
 
 // HasScope tells whether a service was given the scope.

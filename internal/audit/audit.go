@@ -89,6 +89,7 @@ type Details struct {
 	Method         string   `json:"method,omitempty"` // of a reset: temporary, set, link
 	SessionsEnded  int      `json:"sessions_ended,omitempty"`
 	Failures       int      `json:"failures,omitempty"` // consecutive failures up to now
+	Issuer         string   `json:"issuer,omitempty"`   // who vouched for the actor, if another issuer did
 	Scopes         []string `json:"scopes,omitempty"`   // that a client was given
 	Scheme         string   `json:"scheme,omitempty"`   // hash scheme that was replaced
 	Notice         string   `json:"notice,omitempty"`   // kind of a mail
@@ -118,6 +119,7 @@ func New(action Action, outcome Outcome, actor access.Actor, target user.User, o
 	event := Event{
 		ID: uuid.Must(uuid.NewV7()).String(), AccountID: target.AccountID, At: at.UTC().Truncate(time.Microsecond),
 		Action: action, Outcome: outcome, Actor: PartyOf(actor), Target: TargetOf(target), SessionID: actor.SessionID, Origin: origin,
+		Details: Details{Issuer: actor.Issuer},
 	}
 	if event.AccountID == "" {
 		event.AccountID = UnknownAccount

@@ -1,8 +1,8 @@
 // Package config reads the settings of the service from the environment, all of them at once, and says everything that
 // is missing or unsafe in one go.
 //
-// It depends on packages password (for the bounds of hashing and length) and secret. Nothing else in the project reads
-// the environment.
+// It depends on packages password (for the bounds of hashing and length), secret, strictjson and user (for the form of
+// ids). Nothing else in the project reads the environment.
 package config
 
 import (
@@ -45,6 +45,7 @@ type Config struct {
 	AccountURL             string // the app's account page; empty: there is none
 	RateLimit              int
 	TokenLifetime          time.Duration
+	TrustedIssuers         []TrustedIssuer
 	SessionMaxAge          time.Duration
 	SessionIdleTime        time.Duration
 	AuditRetention         time.Duration // 0: audit events are kept for ever
@@ -94,6 +95,7 @@ func Variables() []Variable {
 		{Name: "ACCOUNT_URL", Help: "the app's account page, for mails and GET /.well-known/change-password; https"},
 		{Name: "RATE_LIMIT_PER_MINUTE", Default: "600", Help: "requests to credential endpoints per minute, for each client address and each subject"},
 		{Name: "TOKEN_LIFETIME", Default: "15m", Help: "life of an access token, 1m to 1h"},
+		{Name: "TRUSTED_ISSUERS", Secret: true, Help: "JSON array of outside issuers whose access tokens are accepted; unset: none"},
 		{Name: "SESSION_IDLE_TIME", Default: "168h", Help: "life of a session that is not refreshed"},
 		{Name: "SESSION_MAX_AGE", Default: "720h", Help: "longest life of a session"},
 		{Name: "AUDIT_RETENTION", Default: "for ever", Help: "age from which audit events may go, 720h or more: credentialsd audit prune removes them, and the log complains when it is not run"},
@@ -138,6 +140,7 @@ func load(r *reader) (Config, error) {
 		AccountURL:             r.page("ACCOUNT_URL"),
 		RateLimit:              r.number("RATE_LIMIT_PER_MINUTE", 600, 10, 1_000_000),
 		TokenLifetime:          r.duration("TOKEN_LIFETIME", 15*time.Minute, time.Minute, time.Hour),
+		TrustedIssuers:         r.issuers("TRUSTED_ISSUERS"),
 		SessionIdleTime:        r.duration("SESSION_IDLE_TIME", 7*24*time.Hour, 15*time.Minute, 365*24*time.Hour),
 		SessionMaxAge:          r.duration("SESSION_MAX_AGE", 30*24*time.Hour, 15*time.Minute, 365*24*time.Hour),
 		AuditRetention:         r.duration("AUDIT_RETENTION", 0, LeastRetention, 100*365*24*time.Hour),

@@ -300,7 +300,7 @@ func (m *Manager) reset(ctx context.Context, actor access.Actor, member session.
 	after := before
 	after.Password = user.Password{Hash: hash, SetBy: setBy(actor), ChangedAt: &now, MustChange: true, TemporaryUntil: &done.ExpiresAt}
 	after.Pending = user.PendingEmail{}
-	after.Generation++
+	after.NextGeneration(now)
 	after.Version++
 	event := audit.New(audit.PasswordReset, audit.Done, actor, before, w.Origin, now)
 	event.Reason, event.Details.Method = w.Reason, string(w.Method)

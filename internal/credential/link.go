@@ -102,7 +102,7 @@ func (m *Manager) open(ctx context.Context, raw secret.Text, purpose change.Purp
 
 // endEverything ends every session and voids every token of the user, for a change that must keep others out.
 func (l *link) endEverything(why string) {
-	l.c.User.Generation++
+	l.c.User.NextGeneration(l.c.At)
 	l.c.User.Version++
 	l.c.User.Pending = user.PendingEmail{}
 	l.c.End = &change.EndSessions{UserID: l.c.User.ID, Why: why}

@@ -117,7 +117,7 @@ func (m *Manager) proveCurrent(ctx context.Context, o *own) error {
 	if u.Password.DisabledAt != nil {
 		return ErrPasswordDisabled
 	}
-	reserved, err := m.limiter.CurrentPassword(ctx, session.ThrottleSubject(u.ID), o.actor.SessionID)
+	reserved, err := m.limiter.CurrentPassword(ctx, session.ThrottleSubject(u.ID), o.actor.Place())
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (m *Manager) wrongCurrent(ctx context.Context, o *own) error {
 	event.Details.Failures = failures.Password
 	now := event.At // of what follows too: the trail is read in the order of time
 	c := change.Change{At: now, Audit: []audit.Event{event}}
-	if failures.Place >= throttle.SessionLimit {
+	if failures.Place >= throttle.SessionLimit && o.actor.SessionID != "" { // another issuer's has a growing delay alone
 		c.End = &change.EndSessions{UserID: u.ID, Only: o.actor.SessionID, Why: "too_many_failures"}
 		ended := audit.New(audit.SessionEnded, audit.Done, o.actor, u, o.wanted.Origin, now)
 		ended.Details.Code = "too_many_failures"
@@ -302,12 +302,11 @@ func (m *Manager) setOwnPassword(ctx context.Context, o *own, c *change.Change, 
 		return nil, fmt.Errorf("credential: hash the new password: %w", err)
 	}
 	c.User.Password = user.Password{Hash: hash, SetBy: user.SetBySelf, ChangedAt: &c.At}
-	c.User.Generation++
-	renew, tokens, err := m.tokens.Renewed(ctx, o.actor, *c.User)
+	c.User.NextGeneration(c.At)
+	tokens, err := m.renew(ctx, o, c)
 	if err != nil {
-		return nil, fmt.Errorf("credential: renew the session: %w", err)
+		return nil, err
 	}
-	c.Renew = &renew
 	c.End = &change.EndSessions{UserID: c.User.ID, Except: o.actor.SessionID, Why: "password_changed"}
 	c.Forgive = []string{session.ThrottleSubject(c.User.ID)}
 	event.Details.Changed = append(event.Details.Changed, "password")
@@ -315,6 +314,20 @@ func (m *Manager) setOwnPassword(ctx context.Context, o *own, c *change.Change, 
 	// password is to keep out.
 	c.User.Pending = user.PendingEmail{}
 	c.Voided(c.User.ID, change.ResetPassword, change.ConfirmEmail)
+	return tokens, nil
+}
+
+// renew lets the caller's session go on in the new generation. A token of another issuer has none: whoever has it must get
+// a new one there.
+func (m *Manager) renew(ctx context.Context, o *own, c *change.Change) (*session.Tokens, error) {
+	if o.actor.SessionID == "" {
+		return nil, nil
+	}
+	renew, tokens, err := m.tokens.Renewed(ctx, o.actor, *c.User)
+	if err != nil {
+		return nil, fmt.Errorf("credential: renew the session: %w", err)
+	}
+	c.Renew = &renew
 	return &tokens, nil
 }
 

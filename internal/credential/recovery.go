@@ -44,7 +44,7 @@ func (m *Manager) sendResetLink(ctx context.Context, actor access.Actor, member 
 	if w.DisableNow {
 		after.Password.DisabledAt = &now
 		after.Pending = user.PendingEmail{}
-		after.Generation++
+		after.NextGeneration(now)
 		after.Version++
 		c.End = &change.EndSessions{UserID: before.ID, Why: "password_reset"}
 		c.Voided(before.ID, everyPurpose()...)

@@ -38,7 +38,7 @@ func (m *Manager) SecurityLock(ctx context.Context, actor access.Actor, id user.
 	}
 	after := before
 	after.Password.DisabledAt, after.Pending = &now, user.PendingEmail{}
-	after.Generation++
+	after.NextGeneration(now)
 	after.Version++
 	event := audit.New(audit.SecurityLocked, audit.Done, actor, before, wanted.Origin, now)
 	event.Reason = wanted.Reason

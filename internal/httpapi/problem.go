@@ -86,6 +86,7 @@ func codes() []struct {
 		{access.ErrForbidden, "forbidden"},
 		{access.ErrMustChangePassword, "must_change_password"},
 		{session.ErrInvalidToken, "unauthorized"},
+		{session.ErrNoSession, "not_found"},
 		{session.ErrInvalidCredentials, "invalid_credentials"},
 		{credential.ErrNotFound, "not_found"},
 		{audit.ErrNoTrail, "not_found"},
@@ -227,12 +228,21 @@ func (s *Server) challenge(c echo.Context, err error, a answer) {
 	case errors.Is(err, session.ErrInvalidToken) && c.Request().Header.Get("Authorization") != "":
 		challenge += `, error="invalid_token", error_description="The token is not valid, or no longer"`
 	case a.kind.Code == "insufficient_scope":
-		rule, _ := c.Get(ruleKey).(access.Rule)
-		challenge += `, error="insufficient_scope", scope="` + rule.Scope + `"`
+		challenge += `, error="insufficient_scope", scope="` + lackingScope(c, err) + `"`
 	case a.kind.Status != http.StatusUnauthorized:
 		return
 	}
 	c.Response().Header().Set("WWW-Authenticate", challenge)
+}
+
+// lackingScope names the scope that would help: of a service's token the operation's, of another issuer's the one it must
+// always have.
+func lackingScope(c echo.Context, err error) string {
+	if lacking, ok := errors.AsType[*session.ScopeError](err); ok {
+		return lacking.Scope
+	}
+	rule, _ := c.Get(ruleKey).(access.Rule)
+	return rule.Scope
 }
 
 func writeProblem(c echo.Context, a answer) error {

@@ -60,7 +60,7 @@ func (s *Server) GetMe(ctx context.Context, _ api.GetMeRequestObject) (api.GetMe
 			ID: string(u.ID), AccountID: u.AccountID, Team: string(u.Team), Role: api.Role(actor.Role), AlsoManages: teams(u),
 			DisplayName: u.DisplayName, Status: api.UserStatus(u.Status), Username: u.Username, Email: textOrNull(u.Email),
 			EmailVerified: u.EmailVerified, MustChangePassword: actor.MustChangePassword, Version: u.Version,
-			LastSignInAt: u.LastSignInAt, SessionID: actor.SessionID, AuthTime: actor.SignedInAt.UTC(),
+			LastSignInAt: u.LastSignInAt, SessionID: textOrNull(actor.SessionID), AuthTime: authTime(actor),
 		},
 		Headers: api.GetMe200ResponseHeaders{ETag: etag(u)},
 	}, nil
@@ -115,6 +115,14 @@ func timeOrNull(t *time.Time) *time.Time {
 	}
 	utc := t.UTC().Truncate(time.Microsecond)
 	return &utc
+}
+
+// authTime is null for a token of another issuer that does not say when its user signed in.
+func authTime(actor access.Actor) *time.Time {
+	if actor.SignedInAt.IsZero() {
+		return nil
+	}
+	return timeOrNull(&actor.SignedInAt)
 }
 
 func teams(u user.User) []string {

@@ -38,6 +38,9 @@ func (m *Manager) Authenticate(ctx context.Context, raw string) (access.Actor, e
 	if err != nil {
 		return access.Actor{}, fmt.Errorf("%w: %w", ErrInvalidToken, err)
 	}
+	if grant.Outside != nil {
+		return m.authenticateOutside(ctx, grant)
+	}
 	if grant.Subject == grant.ClientID {
 		return m.authenticateService(ctx, grant)
 	}
@@ -55,14 +58,64 @@ func (m *Manager) Authenticate(ctx context.Context, raw string) (access.Actor, e
 	if grant.Generation != u.Generation || !s.usable(u, m.config.Now()) {
 		return access.Actor{}, fmt.Errorf("%w: the session is over", ErrInvalidToken)
 	}
-	role := u.Role
-	if !slices.Contains(grant.Roles, string(user.Administrator)) {
-		role = user.Agent
-	}
 	return access.Actor{
-		Kind: access.Person, User: u, Role: role, Account: member.Account, SessionID: s.ID, SignedInAt: grant.SignedInAt,
+		Kind: access.Person, User: u, Role: grant.lesserRole(u), Account: member.Account, SessionID: s.ID, SignedInAt: grant.SignedInAt,
 		MustChangePassword: s.MustChangePassword || u.Password.MustChange,
 	}, nil
+}
+
+// lesserRole is the role that counts: a token can take authority away from what the database says, never add to it.
+func (g Grant) lesserRole(u user.User) user.Role {
+	if !slices.Contains(g.Roles, string(user.Administrator)) {
+		return user.Agent
+	}
+	return u.Role
+}
+
+// ScopeError says which scope a token of an outside issuer lacks. It is an access.ErrInsufficientScope.
+type ScopeError struct{ Scope string }
+
+// Error names the scope, which the operator chose.
+func (e *ScopeError) Error() string { return "session: the token lacks the scope " + e.Scope }
+
+// Unwrap returns access.ErrInsufficientScope.
+func (*ScopeError) Unwrap() error { return access.ErrInsufficientScope }
+
+// authenticateOutside tells who sent a token of another issuer. There is no session to look at: the user must be there, in
+// the account that the issuer speaks for, and must not have outgrown the token.
+func (m *Manager) authenticateOutside(ctx context.Context, grant Grant) (access.Actor, error) {
+	id := user.ID(grant.Subject)
+	if !id.Valid() {
+		return access.Actor{}, fmt.Errorf("%w: the subject is no user id", ErrInvalidToken)
+	}
+	member, err := m.store.Member(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return access.Actor{}, fmt.Errorf("%w: no such user", ErrInvalidToken)
+	}
+	if err != nil {
+		return access.Actor{}, fmt.Errorf("session: authenticate: %w", err)
+	}
+	u := member.User
+	if u.AccountID != grant.AccountID || !u.IsActive() || !grant.isCurrent(u) {
+		return access.Actor{}, fmt.Errorf("%w: of another account, a disabled user or an older generation", ErrInvalidToken)
+	}
+	if grant.Outside.LacksScope != "" {
+		return access.Actor{}, &ScopeError{Scope: grant.Outside.LacksScope}
+	}
+	return access.Actor{
+		Kind: access.Person, User: u, Role: grant.lesserRole(u), Account: member.Account, Issuer: grant.Outside.Issuer, SignedInAt: grant.SignedInAt,
+		MustChangePassword: u.Password.MustChange,
+	}, nil
+}
+
+// isCurrent tells whether an outside token is of the user's present generation. One that does not name it must have been
+// issued in a later second than that in which the generation began: within that second nobody can tell which was first, and
+// a token from before must not live on (SES-03, "round up").
+func (g Grant) isCurrent(u user.User) bool {
+	if g.Outside.NamesGeneration {
+		return g.Generation == u.Generation
+	}
+	return u.GenerationSince == nil || g.Outside.IssuedAt.Unix() > u.GenerationSince.Unix()
 }
 
 func (m *Manager) authenticateService(ctx context.Context, grant Grant) (access.Actor, error) {
@@ -78,8 +131,11 @@ func (m *Manager) authenticateService(ctx context.Context, grant Grant) (access.
 	return actor, nil
 }
 
-// SignOut ends the actor's own session.
+// SignOut ends the actor's own session. ErrNoSession for a token of another issuer: its session is ended there.
 func (m *Manager) SignOut(ctx context.Context, actor access.Actor, origin access.Origin) error {
+	if actor.SessionID == "" {
+		return ErrNoSession
+	}
 	now := m.config.Now()
 	event := audit.New(audit.SessionEnded, audit.Done, actor, actor.User, origin, now)
 	event.Details.Code = "sign_out"

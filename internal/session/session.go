@@ -27,6 +27,7 @@ var (
 	ErrInvalidCredentials = errors.New("session: invalid credentials")
 	ErrInvalidToken       = errors.New("session: invalid token")
 	ErrUnsettled          = errors.New("session: the user kept changing during the sign-in")
+	ErrNoSession          = errors.New("session: the token belongs to no session of this service")
 )
 
 // Session starts with a sign-in, holds a rotating refresh token, and ends by sign-out, expiry or revocation.
@@ -78,6 +79,8 @@ type Store interface {
 	Administrators(ctx context.Context, accountID string) ([]user.User, error)
 	// OpenSession writes an Opening whole or not at all. change.ErrConflict when the guard does not hold.
 	OpenSession(ctx context.Context, opening Opening) error
+	// Member finds a user with the account. ErrNotFound when there is none.
+	Member(ctx context.Context, id user.ID) (Member, error)
 	// Session finds a session with its user. ErrNotFound when there is none.
 	Session(ctx context.Context, id string) (Session, Member, error)
 	// RotateRefresh moves the session's newest refresh token from one number to the next and notes its use, unless the
@@ -103,7 +106,17 @@ type Grant struct {
 	Roles      []string
 	Scope      string
 	Generation int64
-	SignedInAt time.Time
+	SignedInAt time.Time // zero when the token does not say
+	Outside    *Outside  // nil for a token of this service
+}
+
+// Outside is what a token of another issuer says beside. It belongs to no session of this service, which could be looked up
+// and ended.
+type Outside struct {
+	Issuer          string
+	IssuedAt        time.Time // in whole seconds
+	NamesGeneration bool      // the token says of which generation of the user it is, since its issuer was told
+	LacksScope      string    // a scope that the issuer's tokens need for this service, and that this one has not
 }
 
 // Issuer mints and verifies access tokens.

@@ -82,7 +82,7 @@ func (s *Store) updateUser(tx *gorm.DB, c change.Change, result *change.Result) 
 	update = update.Select("team", "role", "also_manages", "display_name", "status", "username", "email", "email_verified",
 		"pending_email", "pending_email_key", "pending_email_until", "search",
 		"password_hash", "password_set_by", "password_changed_at", "must_change", "temporary_until", "password_disabled_at",
-		"generation", "version", "revision").Updates(row)
+		"generation", "generation_since", "version", "revision").Updates(row)
 	if update.Error != nil {
 		return update.Error
 	}

@@ -54,6 +54,7 @@ type userRow struct {
 	TemporaryUntil     *time.Time
 	PasswordDisabledAt *time.Time
 	Generation         int64
+	GenerationSince    *time.Time
 	Version            int64
 	Revision           int64
 	LastSignInAt       *time.Time
@@ -83,7 +84,7 @@ func rowOf(u user.User) (userRow, error) {
 		PasswordHash: u.Password.Hash, PasswordSetBy: string(u.Password.SetBy), PasswordChangedAt: momentOf(u.Password.ChangedAt),
 		MustChange: u.Password.MustChange, TemporaryUntil: momentOf(u.Password.TemporaryUntil),
 		PasswordDisabledAt: momentOf(u.Password.DisabledAt),
-		Generation:         u.Generation, Version: u.Version, Revision: u.Revision,
+		Generation:         u.Generation, GenerationSince: momentOf(u.GenerationSince), Version: u.Version, Revision: u.Revision,
 		LastSignInAt: momentOf(u.LastSignInAt), CreatedAt: moment(u.CreatedAt),
 	}, nil
 }
@@ -97,7 +98,7 @@ func (r userRow) user() (user.User, error) {
 			Hash: r.PasswordHash, SetBy: user.SetBy(r.PasswordSetBy), ChangedAt: momentOf(r.PasswordChangedAt),
 			MustChange: r.MustChange, TemporaryUntil: momentOf(r.TemporaryUntil), DisabledAt: momentOf(r.PasswordDisabledAt),
 		},
-		Generation: r.Generation, Version: r.Version, Revision: r.Revision,
+		Generation: r.Generation, GenerationSince: momentOf(r.GenerationSince), Version: r.Version, Revision: r.Revision,
 		LastSignInAt: momentOf(r.LastSignInAt), CreatedAt: moment(r.CreatedAt),
 	}
 	if err := json.Unmarshal([]byte(r.AlsoManages), &u.AlsoManages); err != nil {
@@ -136,7 +137,7 @@ func columns(table, prefix string, names ...string) string {
 func memberColumns() string {
 	return columns("users", "u_", "id", "account_id", "team", "role", "also_manages", "display_name", "status", "username", "email",
 		"email_verified", "pending_email", "pending_email_until", "password_hash", "password_set_by", "password_changed_at", "must_change", "temporary_until",
-		"password_disabled_at", "generation", "version", "revision", "last_sign_in_at", "created_at") + ", " +
+		"password_disabled_at", "generation", "generation_since", "version", "revision", "last_sign_in_at", "created_at") + ", " +
 		columns("accounts", "a_", "id", "name", "min_password_length")
 }
 

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -29,6 +30,8 @@ type payload struct {
 	Roles      []string         `json:"roles,omitempty"`
 	Scope      string           `json:"scope,omitempty"`
 	Generation *int64           `json:"gen,omitempty"`
+	// Confirmation is what a token is bound to (RFC 7800). This service binds none, and can check no proof.
+	Confirmation json.RawMessage `json:"cnf,omitempty"`
 }
 
 func newPayload(config Config, claims Claims) payload {
@@ -81,6 +84,9 @@ func (p payload) complete() error {
 		if !claim.has {
 			return refusal("no " + claim.name)
 		}
+	}
+	if p.Confirmation != nil {
+		return refusal("bound to a key that was not proven")
 	}
 	if p.ofClient() && (p.SessionID != "" || p.AuthTime != nil || p.Generation != nil) {
 		// Or a user whose id is also a client's would pass for that client (RFC 9068 section 5).

@@ -9,14 +9,6 @@ import (
 	"time"
 )
 
-const (
-	// reloadEvery is the shortest time between two reloads for unknown key ids, so that forged ids cannot turn into load
-	// on the store of keys (RFC 8725 section 3.10).
-	reloadEvery = time.Minute
-	// reloadWithin bounds one reload: the callers behind it wait for it.
-	reloadWithin = 5 * time.Second
-)
-
 // SetKeys replaces all keys. It may be called at any time from any goroutine; keys that cannot sign are left out.
 func (i *Issuer) SetKeys(keys []Key) {
 	ring := slices.DeleteFunc(slices.Clone(keys), func(k Key) bool { return !k.sound() })
@@ -92,7 +84,7 @@ func (i *Issuer) verifyingKey(ctx context.Context, id string) (Key, error) {
 	if key, ok := i.knownKey(id); ok {
 		return key, nil
 	}
-	err := i.reload(ctx)
+	err := i.refresher.refresh(ctx)
 	if key, ok := i.knownKey(id); ok {
 		return key, nil
 	}
@@ -102,30 +94,11 @@ func (i *Issuer) verifyingKey(ctx context.Context, id string) (Key, error) {
 	return Key{}, refusal("unknown key")
 }
 
-// reload fetches the keys unless that was tried within reloadEvery. Callers that come during a fetch wait for its
-// outcome. When it fails the keys at hand stay.
+// reload fetches the keys. When that fails the keys at hand stay.
 func (i *Issuer) reload(ctx context.Context) error {
 	if i.config.Reload == nil {
 		return nil
 	}
-	select {
-	case i.reloading <- struct{}{}:
-		defer func() { <-i.reloading }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	now := i.config.Now()
-	if !i.reloaded.IsZero() && now.Sub(i.reloaded) < reloadEvery {
-		return nil
-	}
-	i.reloaded = now
-	return i.fetch(ctx)
-}
-
-// fetch is cut off from the caller's cancellation: a caller that hangs up must not waste the one reload of the minute.
-func (i *Issuer) fetch(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reloadWithin)
-	defer cancel()
 	keys, err := i.config.Reload(ctx)
 	if err != nil {
 		return fmt.Errorf("reload the keys: %w", err)

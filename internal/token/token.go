@@ -1,6 +1,8 @@
-// Package token issues and verifies the access tokens of the service: RFC 9068 JWTs signed with Ed25519 (RFC 8037).
+// Package token issues and verifies the access tokens of the service, RFC 9068 JWTs signed with Ed25519 (RFC 8037), and
+// verifies those of outside issuers that the operator trusts.
 //
-// It is an adapter around github.com/golang-jwt/jwt/v5 and depends on it, on package secret and on the standard library.
+// It is an adapter around github.com/golang-jwt/jwt/v5 and, for the keys of others, github.com/MicahParks/jwkset; it
+// depends on them, on package secret and on the standard library.
 // Whether the subject exists, its session lives and its generation is current is for the caller to check.
 package token
 
@@ -100,8 +102,7 @@ type Issuer struct {
 	validator *jwt.Validator
 
 	ring      atomic.Pointer[[]Key]
-	reloading chan struct{} // held during a reload; guards reloaded
-	reloaded  time.Time     // when the last reload began
+	refresher *refresher
 }
 
 // New returns an Issuer without keys: call SetKeys next. It refuses an empty issuer or audience, a lifetime below a
@@ -112,12 +113,9 @@ func New(config Config) (*Issuer, error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	return &Issuer{
-		config:    config,
-		parser:    newParser(),
-		validator: newValidator(config),
-		reloading: make(chan struct{}, 1),
-	}, nil
+	i := &Issuer{config: config, parser: newParser(algorithm), validator: newValidator(config.Issuer, config.Audience, config.Leeway, config.Now)}
+	i.refresher = newRefresher(config.Now, i.reload)
+	return i, nil
 }
 
 // Mint signs an access token and returns it with the time it expires. It sets TokenID, IssuedAt and ExpiresAt itself,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -21,22 +22,23 @@ var ErrInvalid = errors.New("token: invalid")
 var compactForm = regexp.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$`)
 
 // newParser reads and checks the signature only: the claims are checked after it, by Verify.
-func newParser() *jwt.Parser {
+func newParser(algorithms ...string) *jwt.Parser {
 	return jwt.NewParser(
-		jwt.WithValidMethods([]string{algorithm}),
+		jwt.WithValidMethods(algorithms),
 		jwt.WithStrictDecoding(),
 		jwt.WithoutClaimsValidation(),
 	)
 }
 
-func newValidator(config Config) *jwt.Validator {
+// newValidator checks claims. Neither the issuer nor the audience may be empty: that would turn the check off.
+func newValidator(issuer, audience string, leeway time.Duration, now func() time.Time) *jwt.Validator {
 	return jwt.NewValidator(
-		jwt.WithIssuer(config.Issuer),
-		jwt.WithAudience(config.Audience),
+		jwt.WithIssuer(issuer),
+		jwt.WithAudience(audience),
 		jwt.WithExpirationRequired(),
 		jwt.WithIssuedAt(),
-		jwt.WithLeeway(config.Leeway),
-		jwt.WithTimeFunc(config.Now),
+		jwt.WithLeeway(leeway),
+		jwt.WithTimeFunc(now),
 	)
 }
 
@@ -56,11 +58,8 @@ func (i *Issuer) Verify(ctx context.Context, raw string) (Claims, error) {
 
 // open checks form, header and signature.
 func (i *Issuer) open(ctx context.Context, raw string) (payload, error) {
-	if len(raw) > maxSize {
-		return payload{}, refusal("too long")
-	}
-	if !compactForm.MatchString(raw) {
-		return payload{}, refusal("not in compact form")
+	if err := checkForm(raw); err != nil {
+		return payload{}, err
 	}
 	var content payload
 	var keyErr error
@@ -80,21 +79,44 @@ func (i *Issuer) open(ctx context.Context, raw string) (payload, error) {
 	return content, nil
 }
 
+// checkForm refuses what no parser needs to look at.
+func checkForm(raw string) error {
+	if len(raw) > maxSize {
+		return refusal("too long")
+	}
+	if !compactForm.MatchString(raw) {
+		return refusal("not in compact form")
+	}
+	return nil
+}
+
 // keyFor checks the header and finds the key by "kid" alone: "jku", "x5u", "jwk" and "x5c", with which a token would
 // bring its own key, are not looked at (RFC 8725 section 3.10).
 func (i *Issuer) keyFor(ctx context.Context, header map[string]any) (Key, error) {
-	kind, _ := header["typ"].(string)
-	if kind = strings.ToLower(kind); kind != mediaType && kind != "application/"+mediaType {
-		return Key{}, refusal("not of type " + mediaType)
+	if !isAccessToken(header) {
+		return Key{}, errNotAccessToken
 	}
 	if _, critical := header["crit"]; critical {
-		return Key{}, refusal("unknown critical header") // none is understood (RFC 7515 section 4.1.11)
+		return Key{}, errCritical
 	}
 	id, _ := header["kid"].(string)
 	if id == "" {
 		return Key{}, refusal("no key id")
 	}
 	return i.verifyingKey(ctx, id)
+}
+
+// What is refused by the header alone; no critical extension is understood (RFC 7515 section 4.1.11).
+const (
+	errNotAccessToken = refusal("not of type " + mediaType)
+	errCritical       = refusal("unknown critical header")
+)
+
+// isAccessToken tells whether the header's "typ" is that of an access token (RFC 9068 section 4).
+func isAccessToken(header map[string]any) bool {
+	kind, _ := header["typ"].(string)
+	kind = strings.ToLower(kind)
+	return kind == mediaType || kind == "application/"+mediaType
 }
 
 // check checks the claims.

@@ -122,11 +122,20 @@ type User struct {
 	EmailVerified bool
 	Pending       PendingEmail
 	Password      Password
-	Generation    int64 // grows whenever every older token must die
-	Version       int64 // grows by one with every change of the credentials: the ETag
-	Revision      int64 // grows with every change of the row that a decision could rest on
-	LastSignInAt  *time.Time
-	CreatedAt     time.Time
+	Generation    int64 // grows whenever every older token must die, by NextGeneration
+	// GenerationSince is when the present generation began, nil for the first: a token that names no generation, as other
+	// issuers make them, must be younger.
+	GenerationSince *time.Time
+	Version         int64 // grows by one with every change of the credentials: the ETag
+	Revision        int64 // grows with every change of the row that a decision could rest on
+	LastSignInAt    *time.Time
+	CreatedAt       time.Time
+}
+
+// NextGeneration makes every token of the user from before at good for nothing.
+func (u *User) NextGeneration(at time.Time) {
+	u.Generation++
+	u.GenerationSince = &at
 }
 
 // IsActive tells whether the user is not disabled.
