@@ -42,7 +42,8 @@ type pages struct {
 	templates *template.Template
 	style     template.CSS
 	script    template.JS
-	policy    string // Content-Security-Policy of the pages
+	// Content-Security-Policy of the pages of links, and of the mailbox, which runs no script.
+	linkPolicy, mailPolicy string
 }
 
 func newPages() *pages {
@@ -50,8 +51,9 @@ func newPages() *pages {
 	return &pages{
 		templates: template.Must(template.New("").Funcs(template.FuncMap{"linked": linked}).ParseFS(pageFiles, "pages/*.html")),
 		style:     template.CSS(style), script: template.JS(script), //nolint:gosec // they are the program's own files
-		policy: "default-src 'none'; script-src " + hashSource(script) + "; style-src " + hashSource(style) +
-			"; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+		linkPolicy: "default-src 'none'; script-src " + hashSource(script) + "; style-src " + hashSource(style) +
+			"; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+		mailPolicy: "default-src 'none'; style-src " + hashSource(style) + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 	}
 }
 
@@ -75,38 +77,41 @@ func (p page) visit(w http.ResponseWriter) error {
 	return err
 }
 
-func (p *pages) render(name string, data any) (page, error) {
+func (p *pages) render(name, policy string, data any) (page, error) {
 	var body bytes.Buffer
 	if err := p.templates.ExecuteTemplate(&body, name, data); err != nil {
 		return page{}, fmt.Errorf("httpapi: page %s: %w", name, err)
 	}
-	return page{policy: p.policy, body: body.Bytes()}, nil
+	return page{policy: policy, body: body.Bytes()}, nil
 }
 
 // linkPage is what the page of a mailed link says. It changes nothing until its button is pressed: mail scanners follow links.
 type linkPage struct {
-	Action, Title, Intro, Button, DoneTitle, Done string
-	ChoosesPassword                               bool
-	MinLength                                     int
-	PasswordRules                                 string
-	AccountURL                                    string
-	Style                                         template.CSS
-	Script                                        template.JS
+	Action, Title, Intro, Button string
+	Invalid                      string        // what to do when the link is not good
+	Done                         template.HTML // what has happened and what comes next; data-member marks places for members of the answer
+	ChoosesPassword              bool
+	MinLength                    int
+	PasswordRules                string
+	AccountURL                   string
+	Style                        template.CSS
+	Script                       template.JS
 }
 
 func (s *Server) linkPage(p linkPage) (page, error) {
 	policy := s.credentials.PolicyFor(user.Account{})
 	p.MinLength, p.PasswordRules, p.AccountURL = policy.MinLength, policy.PasswordRules(), s.config.AccountURL
 	p.Style, p.Script = s.pages.style, s.pages.script
-	return s.pages.render("link.html", p)
+	return s.pages.render("link.html", s.pages.linkPolicy, p)
 }
 
 // ShowResetPage lets the holder of a reset link choose a new password.
 func (s *Server) ShowResetPage(context.Context, api.ShowResetPageRequestObject) (api.ShowResetPageResponseObject, error) {
 	shown, err := s.linkPage(linkPage{
-		Action: "/password-resets/redeem", Title: "Choose a new password", ChoosesPassword: true,
-		Intro:  "The new password replaces the old one, and all sessions end.",
-		Button: "Save the new password", DoneTitle: "The password is saved", Done: "Sign in with it from now on.",
+		Action: "/password-resets/redeem", Title: "Choose a new password", Button: "Save the new password", ChoosesPassword: true,
+		Intro:   "The new password replaces the old one, and all sessions end.",
+		Invalid: "This link is not valid, or no longer: it was used, it has expired, or a newer one was sent. Ask your administrator for a new one.",
+		Done:    "<h2>The password is saved</h2><p>Sign in with it from now on.</p>",
 	})
 	return resetPage{shown}, err
 }
@@ -114,9 +119,11 @@ func (s *Server) ShowResetPage(context.Context, api.ShowResetPageRequestObject) 
 // ShowConfirmEmailPage lets the holder of a confirmation link confirm the address.
 func (s *Server) ShowConfirmEmailPage(context.Context, api.ShowConfirmEmailPageRequestObject) (api.ShowConfirmEmailPageResponseObject, error) {
 	shown, err := s.linkPage(linkPage{
-		Action: "/email-confirmations", Title: "Confirm your e-mail address",
-		Intro:  "From then on notices go to this address. If your username is your e-mail address, it changes with it.",
-		Button: "Confirm", DoneTitle: "The address is confirmed", Done: "There is nothing else to do.",
+		Action: "/email-confirmations", Title: "Confirm your e-mail address", Button: "Confirm",
+		Intro: "From then on notices go to this address. If your username is your e-mail address, it changes with it.",
+		Invalid: "This link is not valid, or no longer: it was used, it has expired, another address was asked for, or somebody else has confirmed this one. " +
+			"Ask for the change again in your account settings.",
+		Done: `<h2>The address is confirmed</h2><p>Your e-mail address is <strong data-member="email"></strong>. You sign in as <strong data-member="username"></strong>.</p>`,
 	})
 	return confirmEmailPage{shown}, err
 }
@@ -124,10 +131,13 @@ func (s *Server) ShowConfirmEmailPage(context.Context, api.ShowConfirmEmailPageR
 // ShowRevertPage lets the holder of a "this wasn't me" link undo what was done.
 func (s *Server) ShowRevertPage(context.Context, api.ShowRevertPageRequestObject) (api.ShowRevertPageResponseObject, error) {
 	shown, err := s.linkPage(linkPage{
-		Action: "/credential-reverts", Title: "This wasn't me",
-		Intro:  "If somebody else did what the mail tells of, undo it here: all your sessions end, your username and e-mail address become those from before, and your password is disabled until your administrator resets it.",
-		Button: "It wasn't me: undo it", DoneTitle: "It is undone",
-		Done: "Nobody can sign in as you now, not even you. Ask your administrator to reset your password; your administrators have been told.",
+		Action: "/credential-reverts", Title: "This wasn't me", Button: "It wasn't me: undo it",
+		Intro: "If somebody else did what the mail tells of, undo it here: all your sessions end, your username and e-mail address become those from before, " +
+			"and your password is disabled until your administrator resets it. If it was you, close this page.",
+		Invalid: "This link is not valid, or no longer: it was used, it has expired, or your administrator has changed your user since. If something is still wrong, contact your administrator.",
+		Done: `<h2>It is undone</h2><p>Your username is <strong data-member="username"></strong> and your e-mail address <strong data-member="email"></strong>. ` +
+			`Sessions that were ended: <span data-member="sessions_ended"></span>.</p>` +
+			`<p>Nobody can sign in as you now, not even you. Ask your administrator to reset your password; your administrators have been told.</p>`,
 	})
 	return revertPage{shown}, err
 }
@@ -149,7 +159,7 @@ func (s *Server) GetDevMail(ctx context.Context, _ api.GetDevMailRequestObject) 
 		}
 		return shown, nil
 	}
-	shown, err := s.pages.render("mailbox.html", map[string]any{"Mails": mails, "Style": s.pages.style})
+	shown, err := s.pages.render("mailbox.html", s.pages.mailPolicy, map[string]any{"Mails": mails, "Style": s.pages.style})
 	return devMailPage{shown}, err
 }
 

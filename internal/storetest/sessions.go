@@ -76,8 +76,8 @@ func testSweep(t *testing.T, s *store.Store) {
 		since time.Time
 		want  int64
 	}{
-		{Now().Add(-time.Hour), 1},    // the rate alone: the session and its network are in use
-		{Now().Add(2 * time.Hour), 2}, // both have not been touched since then
+		{Now().Add(-time.Hour), 1},    // the rate alone: the session, its network and its device are in use
+		{Now().Add(2 * time.Hour), 3}, // with the device, none has been touched since then
 		{Now().Add(2 * time.Hour), 0},
 	} {
 		swept, err := s.Sweep(ctx, sweep.since)

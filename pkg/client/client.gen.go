@@ -782,22 +782,6 @@ type CredentialsReverted struct {
 	Username string `json:"username"`
 }
 
-// DevMail defines model for DevMail.
-type DevMail struct {
-	// At When it was sent.
-	At time.Time `json:"at"`
-
-	// HTML The same in HTML.
-	HTML    string `json:"html"`
-	Subject string `json:"subject"`
-
-	// Text The plain text.
-	Text string `json:"text"`
-
-	// To The address of the receiver.
-	To string `json:"to"`
-}
-
 // EmailConfirmed defines model for EmailConfirmed.
 type EmailConfirmed struct {
 	// Email The address that is confirmed now.
@@ -1604,13 +1588,6 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
-	// GetChangePassword Where users change their password
-	//
-	// Leads password managers and people to the account page of the app, if the deployment names it.
-	//
-	// Corresponds with GET /.well-known/change-password (the `GetChangePassword` operationId).
-	GetChangePassword(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
-
 	// GetJwks The keys that verify access tokens
 	//
 	// The public keys of the built-in issuer (RFC 7517). After a rotation the previous key stays until its tokens have
@@ -1786,13 +1763,6 @@ type ClientInterface interface {
 	// Corresponds with GET /admin/users/{id}/username-history (the `GetUsernameHistory` operationId).
 	GetUsernameHistory(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ShowConfirmEmailPage The page of a confirmation link
-	//
-	// Where a mailed confirmation link leads: a button calls `confirmEmail`. The token stays in the fragment of the link, `#token=...`, until the button is pressed. Opening the page changes nothing.
-	//
-	// Corresponds with GET /confirm-email (the `ShowConfirmEmailPage` operationId).
-	ShowConfirmEmailPage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
-
 	// RevertCredentialsWithBody This wasn't me
 	//
 	// Undoes a change that somebody made with the user's session, for the `token` of the link in its notice, within 7
@@ -1818,15 +1788,6 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /credential-reverts (the `RevertCredentials` operationId).
 	RevertCredentials(ctx context.Context, body RevertCredentialsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// GetDevMail The mailbox of dev
-	//
-	// Every mail that would have been sent, the newest first: a page for people, and with `Accept: application/json` a list
-	// for programs. What finished requests have caused is delivered first, so that it is there. Served by
-	// `credentialsd dev` alone; anywhere else it is `404`.
-	//
-	// Corresponds with GET /dev/mail (the `GetDevMail` operationId).
-	GetDevMail(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ConfirmEmailWithBody Confirm an e-mail address
 	//
@@ -1910,20 +1871,6 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /password-resets/redeem (the `RedeemPasswordReset` operationId).
 	RedeemPasswordReset(ctx context.Context, body RedeemPasswordResetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// ShowResetPage The page of a reset link
-	//
-	// Where a mailed reset link leads: it lets the user choose a new password by `redeemPasswordReset`. The token stays in the fragment of the link, `#token=...`, until the button is pressed. Opening the page changes nothing.
-	//
-	// Corresponds with GET /reset (the `ShowResetPage` operationId).
-	ShowResetPage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// ShowRevertPage The page of a "this wasn't me" link
-	//
-	// Where the link in a notice leads: a button calls `revertCredentials`. The token stays in the fragment of the link, `#token=...`, until the button is pressed. Opening the page changes nothing.
-	//
-	// Corresponds with GET /revert (the `ShowRevertPage` operationId).
-	ShowRevertPage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SignInWithBody Sign in
 	//
@@ -2049,23 +1996,6 @@ type ClientInterface interface {
 	//
 	// Corresponds with PATCH /users/me/credentials (the `ChangeMyCredentials` operationId).
 	ChangeMyCredentials(ctx context.Context, params *ChangeMyCredentialsParams, body ChangeMyCredentialsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
-}
-
-// GetChangePassword Where users change their password
-//
-// Leads password managers and people to the account page of the app, if the deployment names it.
-//
-// Corresponds with GET /.well-known/change-password (the `GetChangePassword` operationId).
-func (c *Core) GetChangePassword(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetChangePasswordRequest(c.Server)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
 }
 
 // GetJwks The keys that verify access tokens
@@ -2373,23 +2303,6 @@ func (c *Core) GetUsernameHistory(ctx context.Context, id UserID, reqEditors ...
 	return c.Client.Do(req)
 }
 
-// ShowConfirmEmailPage The page of a confirmation link
-//
-// Where a mailed confirmation link leads: a button calls `confirmEmail`. The token stays in the fragment of the link, `#token=...`, until the button is pressed. Opening the page changes nothing.
-//
-// Corresponds with GET /confirm-email (the `ShowConfirmEmailPage` operationId).
-func (c *Core) ShowConfirmEmailPage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewShowConfirmEmailPageRequest(c.Server)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
 // RevertCredentialsWithBody This wasn't me
 //
 // Undoes a change that somebody made with the user's session, for the `token` of the link in its notice, within 7
@@ -2426,25 +2339,6 @@ func (c *Core) RevertCredentialsWithBody(ctx context.Context, contentType string
 // Corresponds with POST /credential-reverts (the `RevertCredentials` operationId).
 func (c *Core) RevertCredentials(ctx context.Context, body RevertCredentialsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRevertCredentialsRequest(c.Server, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// GetDevMail The mailbox of dev
-//
-// Every mail that would have been sent, the newest first: a page for people, and with `Accept: application/json` a list
-// for programs. What finished requests have caused is delivered first, so that it is there. Served by
-// `credentialsd dev` alone; anywhere else it is `404`.
-//
-// Corresponds with GET /dev/mail (the `GetDevMail` operationId).
-func (c *Core) GetDevMail(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetDevMailRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -2598,40 +2492,6 @@ func (c *Core) RedeemPasswordResetWithBody(ctx context.Context, contentType stri
 // Corresponds with POST /password-resets/redeem (the `RedeemPasswordReset` operationId).
 func (c *Core) RedeemPasswordReset(ctx context.Context, body RedeemPasswordResetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRedeemPasswordResetRequest(c.Server, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// ShowResetPage The page of a reset link
-//
-// Where a mailed reset link leads: it lets the user choose a new password by `redeemPasswordReset`. The token stays in the fragment of the link, `#token=...`, until the button is pressed. Opening the page changes nothing.
-//
-// Corresponds with GET /reset (the `ShowResetPage` operationId).
-func (c *Core) ShowResetPage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewShowResetPageRequest(c.Server)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// ShowRevertPage The page of a "this wasn't me" link
-//
-// Where the link in a notice leads: a button calls `revertCredentials`. The token stays in the fragment of the link, `#token=...`, until the button is pressed. Opening the page changes nothing.
-//
-// Corresponds with GET /revert (the `ShowRevertPage` operationId).
-func (c *Core) ShowRevertPage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewShowRevertPageRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -2855,33 +2715,6 @@ func (c *Core) ChangeMyCredentials(ctx context.Context, params *ChangeMyCredenti
 		return nil, err
 	}
 	return c.Client.Do(req)
-}
-
-// NewGetChangePasswordRequest constructs an http.Request for the GetChangePassword method
-func NewGetChangePasswordRequest(server string) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/.well-known/change-password")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
 }
 
 // NewGetJwksRequest constructs an http.Request for the GetJwks method
@@ -3534,33 +3367,6 @@ func NewGetUsernameHistoryRequest(server string, id UserID) (*http.Request, erro
 	return req, nil
 }
 
-// NewShowConfirmEmailPageRequest constructs an http.Request for the ShowConfirmEmailPage method
-func NewShowConfirmEmailPageRequest(server string) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/confirm-email")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
 // NewRevertCredentialsRequest calls the generic RevertCredentials builder with application/json body
 func NewRevertCredentialsRequest(server string, body RevertCredentialsJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -3597,33 +3403,6 @@ func NewRevertCredentialsRequestWithBody(server string, contentType string, body
 	}
 
 	req.Header.Add("Content-Type", contentType)
-
-	return req, nil
-}
-
-// NewGetDevMailRequest constructs an http.Request for the GetDevMail method
-func NewGetDevMailRequest(server string) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/dev/mail")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
 
 	return req, nil
 }
@@ -3771,60 +3550,6 @@ func NewRedeemPasswordResetRequestWithBody(server string, contentType string, bo
 	}
 
 	req.Header.Add("Content-Type", contentType)
-
-	return req, nil
-}
-
-// NewShowResetPageRequest constructs an http.Request for the ShowResetPage method
-func NewShowResetPageRequest(server string) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/reset")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
-// NewShowRevertPageRequest constructs an http.Request for the ShowRevertPage method
-func NewShowRevertPageRequest(server string) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/revert")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
 
 	return req, nil
 }

@@ -53,6 +53,10 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"GET /admin/users/u1/username-history":  {200, historyJSON},
 		"PATCH /admin/users/u1/credentials":     {200, credentialsJSON},
 		"POST /admin/users/u1/password-reset":   {200, resetJSON},
+		"POST /admin/users/u1/security-lock":    {200, `{"user_id":"u1","username":"maria","sessions_ended":2,"password_disabled":true}`},
+		"POST /password-resets/redeem":          {204, ""},
+		"POST /email-confirmations":             {200, `{"username":"maria","email":"maria@acme.example"}`},
+		"POST /credential-reverts":              {200, `{"username":"maria","email":null,"sessions_ended":2}`},
 		"GET /admin/audit-events":               {200, `{"items":[],"next_cursor":null}`},
 		"GET /admin/audit-events/integrity":     {200, `{"account_id":"acme","intact":true,"events":0,"sequence":0,"head":"","checked_at":"2026-03-02T09:15:00Z"}`},
 		"POST /oauth/token":                     {200, `{"access_token":"a.b.c","token_type":"Bearer","expires_in":900,"scope":"users:read"}`},
@@ -123,6 +127,12 @@ func TestClient_callsEveryOperation(t *testing.T) {
 		"resetPassword": {tagged(func(ctx context.Context) (*client.PasswordResetResult, string, error) {
 			return c.ResetPassword(ctx, "u1", client.PasswordReset{}, `"6"`)
 		}), "Bearer tok", `"6"`, `{}`, `"7"`},
+		"lockUser": {tagged(func(ctx context.Context) (*client.SecurityLockResult, string, error) {
+			return c.LockUser(ctx, "u1", "phone stolen", `"6"`)
+		}), "Bearer tok", `"6"`, `{"reason":"phone stolen"}`, `"7"`},
+		"redeemPasswordReset": {func(ctx context.Context) (any, string, error) { return s, "", c.RedeemPasswordReset(ctx, "t", "pw") }, "", "", `{"new_password":"pw","token":"t"}`, ""},
+		"confirmEmail":        {plain(func(ctx context.Context) (*client.EmailConfirmed, error) { return c.ConfirmEmail(ctx, "t") }), "", "", `{"token":"t"}`, ""},
+		"revertCredentials":   {plain(func(ctx context.Context) (*client.CredentialsReverted, error) { return c.RevertCredentials(ctx, "t") }), "", "", `{"token":"t"}`, ""},
 		"listAuditEvents": {plain(func(ctx context.Context) (*client.AuditEventList, error) {
 			return c.ListAuditEvents(ctx, client.ListAuditEventsParams{Target: pointer("u1"), Limit: pointer(5)})
 		}), "Bearer tok", "", "", ""},
@@ -144,8 +154,9 @@ func TestClient_callsEveryOperation(t *testing.T) {
 			}
 		})
 	}
-	// Pages for people have no method.
-	if diff := cmp.Diff([]string{"getOpenapi", "getProblem"}, recorder.Unexercised()); diff != "" {
+	// What is for people has no method.
+	forPeople := []string{"getChangePassword", "getDevMail", "getOpenapi", "getProblem", "showConfirmEmailPage", "showResetPage", "showRevertPage"}
+	if diff := cmp.Diff(forPeople, recorder.Unexercised()); diff != "" {
 		t.Errorf("operations that were not called: %s", diff)
 	}
 }
