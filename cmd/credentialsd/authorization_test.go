@@ -138,8 +138,9 @@ func expected(operation, actor string) string {
 	self := slices.Contains([]string{"signOut", "getMe", "getMyCredentials", "changeMyCredentials"}, operation)
 	reading := slices.Contains([]string{"listUsers", "getUser", "getUsernameHistory"}, operation)
 	auditing := slices.Contains([]string{"listAuditEvents", "checkAuditIntegrity"}, operation)
+	resetting := slices.Contains([]string{"resetPassword", "lockUser"}, operation)
 	switch {
-	case !self && !reading && !auditing && operation != "changeUserCredentials" && operation != "resetPassword":
+	case !self && !reading && !auditing && !resetting && operation != "changeUserCredentials":
 		return served
 	case actor == "nobody":
 		return noToken
@@ -153,7 +154,7 @@ func expected(operation, actor string) string {
 		return forbidden
 	case actor == "limited":
 		return mustChange
-	case actor == "administrator", actor == "all scopes", actor == "reader" && reading, actor == "resetter" && operation == "resetPassword", actor == "auditor" && auditing:
+	case actor == "administrator", actor == "all scopes", actor == "reader" && reading, actor == "resetter" && resetting, actor == "auditor" && auditing:
 		return served
 	}
 	return noScope

@@ -27,7 +27,7 @@ func (s *service) bareRequest(t *testing.T, method, path string, headers ...stri
 // ERR-11, PAT-04, COR-04, COR-07: every path answers every method that the contract gives it, and refuses the others
 // with the list of those.
 func TestHTTP_everyRouteEveryMethod(t *testing.T) {
-	s := start(t, databaseURL(t, "sqlite"), "ALLOWED_ORIGINS="+appOrigin)
+	s := start(t, databaseURL(t, "sqlite"), "ALLOWED_ORIGINS="+appOrigin, "ACCOUNT_URL="+accountPage)
 	example := strings.NewReplacer("{id}", s.user("alex").ID, "{code}", "throttled")
 	for template, item := range contract(t).Paths.Map() {
 		path := example.Replace(template)
