@@ -12,6 +12,7 @@ import (
 // section 2.3.4).
 const (
 	maxEmail = 254
+	minEmail = 5 // a@b.c
 	maxLocal = 64
 	maxLabel = 63
 )
