@@ -18,6 +18,51 @@ import (
 	"github.com/salesexec/credentials/internal/secret"
 )
 
+// Defines values for ActivityOutcome.
+const (
+	ActivityOutcomeDone    ActivityOutcome = "done"
+	ActivityOutcomeRefused ActivityOutcome = "refused"
+)
+
+// Valid indicates whether the value is a known member of the ActivityOutcome enum.
+func (e ActivityOutcome) Valid() bool {
+	switch e {
+	case ActivityOutcomeDone:
+		return true
+	case ActivityOutcomeRefused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ActivityByKind.
+const (
+	ActivityByKindAdministrator ActivityByKind = "administrator"
+	ActivityByKindSelf          ActivityByKind = "self"
+	ActivityByKindService       ActivityByKind = "service"
+	ActivityByKindSystem        ActivityByKind = "system"
+	ActivityByKindUnknown       ActivityByKind = "unknown"
+)
+
+// Valid indicates whether the value is a known member of the ActivityByKind enum.
+func (e ActivityByKind) Valid() bool {
+	switch e {
+	case ActivityByKindAdministrator:
+		return true
+	case ActivityByKindSelf:
+		return true
+	case ActivityByKindService:
+		return true
+	case ActivityByKindSystem:
+		return true
+	case ActivityByKindUnknown:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AuditOutcome.
 const (
 	AuditOutcomeDone    AuditOutcome = "done"
@@ -153,6 +198,27 @@ const (
 func (e JwkUse) Valid() bool {
 	switch e {
 	case JwkUseSig:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for NamingKind.
+const (
+	NamingKindEither    NamingKind = "either"
+	NamingKindEmail     NamingKind = "email"
+	NamingKindLoginName NamingKind = "login_name"
+)
+
+// Valid indicates whether the value is a known member of the NamingKind enum.
+func (e NamingKind) Valid() bool {
+	switch e {
+	case NamingKindEither:
+		return true
+	case NamingKindEmail:
+		return true
+	case NamingKindLoginName:
 		return true
 	default:
 		return false
@@ -435,10 +501,169 @@ func (e UserStatus) Valid() bool {
 	}
 }
 
+// Defines values for UsernameStateStatus.
+const (
+	UsernameStateStatusFree         UsernameStateStatus = "free"
+	UsernameStateStatusHeld         UsernameStateStatus = "held"
+	UsernameStateStatusNotAvailable UsernameStateStatus = "not_available"
+	UsernameStateStatusPending      UsernameStateStatus = "pending"
+	UsernameStateStatusTaken        UsernameStateStatus = "taken"
+)
+
+// Valid indicates whether the value is a known member of the UsernameStateStatus enum.
+func (e UsernameStateStatus) Valid() bool {
+	switch e {
+	case UsernameStateStatusFree:
+		return true
+	case UsernameStateStatusHeld:
+		return true
+	case UsernameStateStatusNotAvailable:
+		return true
+	case UsernameStateStatusPending:
+		return true
+	case UsernameStateStatusTaken:
+		return true
+	default:
+		return false
+	}
+}
+
+// AccountPasswordPolicy What an account asks of passwords, held names and resets itself; `null` stands for what the deployment has.
+type AccountPasswordPolicy struct {
+	// BlockedWords Words that a password must not consist of, with nothing but digits and signs beside them: names of products and
+	// places, say. They are kept in lower case.
+	BlockedWords []string `json:"blocked_words"`
+
+	// MinLength The fewest code points of a password; below 15 only where people sign in with a second factor elsewhere.
+	MinLength *int `json:"min_length" null:"allowed"`
+
+	// ResetMethods How passwords may be reset; left out, in every way there is.
+	ResetMethods []ResetMethod `json:"reset_methods"`
+
+	// UsernameHoldDays How many days a released username or e-mail address is held for its former owner.
+	UsernameHoldDays *int `json:"username_hold_days" null:"allowed"`
+}
+
+// AccountPasswordPolicyChange What is left out, or `null`, is what the deployment has.
+type AccountPasswordPolicyChange struct {
+	// BlockedWords Words that a password must not consist of, with nothing but digits and signs beside them: names of products and
+	// places, say. They are kept in lower case.
+	BlockedWords []string `json:"blocked_words,omitempty"`
+
+	// MinLength The fewest code points of a password; below 15 only where people sign in with a second factor elsewhere.
+	MinLength *int `json:"min_length,omitempty" null:"allowed"`
+
+	// ResetMethods How passwords may be reset; left out, in every way there is.
+	ResetMethods []ResetMethod `json:"reset_methods,omitempty"`
+
+	// UsernameHoldDays How many days a released username or e-mail address is held for its former owner.
+	UsernameHoldDays *int `json:"username_hold_days,omitempty" null:"allowed"`
+}
+
+// Activity defines model for Activity.
+type Activity struct {
+	// Action What happened. More may come; show what you do not know as it is.
+	//
+	// * `session.signed_in`, `session.sign_in_failed`: a sign-in, and one that failed.
+	// * `session.ended`, `session.others_ended`: one session, or all but one, were ended.
+	// * `session.refresh_reused`: an old refresh token came back, which ended its session: somebody may have stolen it.
+	// * `credentials.changed`: what `details.changed` names was changed.
+	// * `credentials.change_refused`: a change that the user, or somebody with the user's session, wanted was not made.
+	// * `credentials.reverted`: "this wasn't me": username and e-mail address are as before, the password is disabled.
+	// * `password.reset`: the password was replaced by a temporary one.
+	// * `password.reset_link_sent`, `password.reset_link_used`: a link to choose a new password was mailed, and used.
+	// * `password.disabled`: after too many failures the password opens nothing until it is reset.
+	// * `username.released`: a name that was held for the user can be taken by others.
+	// * `user.created`: the user was made.
+	Action string `json:"action"`
+
+	// At When it happened.
+	At time.Time `json:"at"`
+
+	// By Who did it, under the name of that time.
+	By ActivityBy `json:"by"`
+
+	// Details The facts, as far as there are any.
+	Details ActivityDetails `json:"details"`
+
+	// ID An opaque id that never changes and is never used again.
+	ID ID `json:"id"`
+
+	// IP The address it came from.
+	IP *string `json:"ip"`
+
+	// Outcome Whether it was done.
+	Outcome ActivityOutcome `json:"outcome"`
+
+	// UserAgent The app or browser it came from, as it names itself.
+	UserAgent *string `json:"user_agent"`
+}
+
+// ActivityOutcome Whether it was done.
+type ActivityOutcome string
+
+// ActivityBy Who did it, under the name of that time.
+type ActivityBy struct {
+	// Kind The user, an administrator, another service, the operator of this one or this one itself (`system`), or somebody
+	// who was not signed in (`unknown`).
+	Kind ActivityByKind `json:"kind"`
+
+	// Name The administrator's display name, or the service's name; else `null`.
+	Name *string `json:"name"`
+}
+
+// ActivityByKind The user, an administrator, another service, the operator of this one or this one itself (`system`), or somebody
+// who was not signed in (`unknown`).
+type ActivityByKind string
+
+// ActivityDetails The facts, as far as there are any.
+type ActivityDetails struct {
+	// Changed What was changed, of `username`, `email`, `pending_email` and `password`.
+	Changed []string `json:"changed,omitempty"`
+
+	// Code Why it failed or ended.
+	Code *string `json:"code,omitempty"`
+
+	// Method How the password was reset.
+	Method *string `json:"method,omitempty"`
+
+	// NewEmail The e-mail address after.
+	NewEmail *string `json:"new_email,omitempty"`
+
+	// NewUsername The username after.
+	NewUsername *string `json:"new_username,omitempty"`
+
+	// OldEmail The e-mail address before.
+	OldEmail *string `json:"old_email,omitempty"`
+
+	// OldUsername The username before.
+	OldUsername *string `json:"old_username,omitempty"`
+
+	// PendingEmail The e-mail address that waits for its confirmation.
+	PendingEmail *string `json:"pending_email,omitempty"`
+
+	// ReleasedName The name that is held no longer.
+	ReleasedName *string `json:"released_name,omitempty"`
+
+	// SessionsEnded How many sessions that ended.
+	SessionsEnded *int `json:"sessions_ended,omitempty"`
+}
+
+// ActivityList defines model for ActivityList.
+type ActivityList struct {
+	Items []Activity `json:"items"`
+
+	// NextCursor Where the next page begins; `null` after the last one.
+	NextCursor *string `json:"next_cursor"`
+}
+
 // AuditAction The stable name of what happened. New ones can be added at any time.
 //
 // | action | what happened |
 // |---|---|
+// | `account.change_refused` | An account's settings were not changed; `code` and `violations` say why. |
+// | `account.naming_rule_changed` | The account's rule for usernames was replaced. |
+// | `account.policy_changed` | The account's rules for passwords, held names and resets were replaced. |
 // | `audit.pruned` | The operator removed the oldest events of the account's trail. |
 // | `credentials.change_refused` | A change or a reset was not made; `code` and `violations` say why. |
 // | `credentials.changed` | The username, the e-mail address or the password was changed. |
@@ -456,10 +681,13 @@ func (e UserStatus) Valid() bool {
 // | `service.token_issued` | A service proved itself and got a token. |
 // | `service.token_refused` | A service did not prove itself, or asked for more than it was given. |
 // | `session.ended` | One session was ended. |
+// | `session.others_ended` | A user ended all own sessions but the one in use. |
 // | `session.refresh_reused` | An outgrown refresh token came back, which ended its session. |
 // | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
 // | `session.signed_in` | A sign-in opened a session. |
 // | `user.created` | A user was made. |
+// | `user.security_locked` | For a security concern every session and link ended and the password was disabled. |
+// | `username.released` | A held name was released before its time. |
 type AuditAction = string
 
 // AuditCheckpoint Where the chain begins after older events were pruned. Absent when none were.
@@ -485,6 +713,9 @@ type AuditDetails struct {
 	// Code Why it was refused, or came about.
 	Code *string `json:"code,omitempty"`
 
+	// EndedSession Another session than the one in use, which was ended.
+	EndedSession *string `json:"ended_session,omitempty"`
+
 	// Events How many events were pruned.
 	Events *int64 `json:"events,omitempty"`
 
@@ -495,17 +726,35 @@ type AuditDetails struct {
 	Issuer *string `json:"issuer,omitempty"`
 
 	// Method How a password was reset.
-	Method      *string `json:"method,omitempty"`
-	NewEmail    *string `json:"new_email,omitempty"`
-	NewUsername *string `json:"new_username,omitempty"`
+	Method   *string `json:"method,omitempty"`
+	NewEmail *string `json:"new_email,omitempty"`
+
+	// NewNaming The account's rule for usernames, as far as it differed from the deployment's.
+	NewNaming *AuditNaming `json:"new_naming,omitempty"`
+
+	// NewPolicy The account's rules for passwords, held names and resets, as far as they differed from the deployment's.
+	NewPolicy   *AuditPolicy `json:"new_policy,omitempty"`
+	NewUsername *string      `json:"new_username,omitempty"`
 
 	// Notice The kind of a mail.
-	Notice      *string `json:"notice,omitempty"`
-	OldEmail    *string `json:"old_email,omitempty"`
-	OldUsername *string `json:"old_username,omitempty"`
+	Notice   *string `json:"notice,omitempty"`
+	OldEmail *string `json:"old_email,omitempty"`
+
+	// OldNaming The account's rule for usernames, as far as it differed from the deployment's.
+	OldNaming *AuditNaming `json:"old_naming,omitempty"`
+
+	// OldPolicy The account's rules for passwords, held names and resets, as far as they differed from the deployment's.
+	OldPolicy   *AuditPolicy `json:"old_policy,omitempty"`
+	OldUsername *string      `json:"old_username,omitempty"`
+
+	// Operation The operation that the caller may not call at all.
+	Operation *string `json:"operation,omitempty"`
 
 	// PendingEmail The address that was asked for, and is not confirmed.
 	PendingEmail *string `json:"pending_email,omitempty"`
+
+	// ReleasedName The held name that was released, folded.
+	ReleasedName *string `json:"released_name,omitempty"`
 
 	// Scheme The hash scheme that was replaced.
 	Scheme *string `json:"scheme,omitempty"`
@@ -538,6 +787,9 @@ type AuditEvent struct {
 	//
 	// | action | what happened |
 	// |---|---|
+	// | `account.change_refused` | An account's settings were not changed; `code` and `violations` say why. |
+	// | `account.naming_rule_changed` | The account's rule for usernames was replaced. |
+	// | `account.policy_changed` | The account's rules for passwords, held names and resets were replaced. |
 	// | `audit.pruned` | The operator removed the oldest events of the account's trail. |
 	// | `credentials.change_refused` | A change or a reset was not made; `code` and `violations` say why. |
 	// | `credentials.changed` | The username, the e-mail address or the password was changed. |
@@ -555,10 +807,13 @@ type AuditEvent struct {
 	// | `service.token_issued` | A service proved itself and got a token. |
 	// | `service.token_refused` | A service did not prove itself, or asked for more than it was given. |
 	// | `session.ended` | One session was ended. |
+	// | `session.others_ended` | A user ended all own sessions but the one in use. |
 	// | `session.refresh_reused` | An outgrown refresh token came back, which ended its session. |
 	// | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
 	// | `session.signed_in` | A sign-in opened a session. |
 	// | `user.created` | A user was made. |
+	// | `user.security_locked` | For a security concern every session and link ended and the password was disabled. |
+	// | `username.released` | A held name was released before its time. |
 	Action AuditAction `json:"action"`
 
 	// Actor Who acted, or whom it was about, as it was called then. Empty when that is not known, or nobody.
@@ -640,6 +895,16 @@ type AuditIntegrity struct {
 	Sequence int64 `json:"sequence"`
 }
 
+// AuditNaming The account's rule for usernames, as far as it differed from the deployment's.
+type AuditNaming struct {
+	Kind      *string  `json:"kind,omitempty"`
+	MaxLength *int     `json:"max_length,omitempty"`
+	MinLength *int     `json:"min_length,omitempty"`
+	Regex     *string  `json:"regex,omitempty"`
+	Reserved  []string `json:"reserved,omitempty"`
+	Template  *string  `json:"template,omitempty"`
+}
+
 // AuditOutcome Whether what was asked was done.
 type AuditOutcome string
 
@@ -660,6 +925,14 @@ type AuditParty struct {
 
 // AuditPartyKind `user`; `service`; `operator`: somebody at the command line of the host.
 type AuditPartyKind string
+
+// AuditPolicy The account's rules for passwords, held names and resets, as far as they differed from the deployment's.
+type AuditPolicy struct {
+	BlockedWords     []string `json:"blocked_words,omitempty"`
+	MinLength        *int     `json:"min_length,omitempty"`
+	ResetMethods     []string `json:"reset_methods,omitempty"`
+	UsernameHoldDays *int     `json:"username_hold_days,omitempty"`
+}
 
 // AuditSeal The event's link in the hash chain of the account.
 type AuditSeal struct {
@@ -808,6 +1081,12 @@ type EmailConfirmed struct {
 	Username string `json:"username"`
 }
 
+// EndedSessions defines model for EndedSessions.
+type EndedSessions struct {
+	// SessionsEnded How many sessions have ended.
+	SessionsEnded int `json:"sessions_ended"`
+}
+
 // FieldError defines model for FieldError.
 type FieldError struct {
 	// Code * `required`: the member is missing or empty.
@@ -816,7 +1095,7 @@ type FieldError struct {
 	// * `too_short`, `too_long`: the length is out of bounds.
 	// * `blocklisted`: a common password.
 	// * `breached`: a password known from a breach.
-	// * `context_word`: a password made from the user's own names, the account's or the product's.
+	// * `context_word`: a password made from the user's own names, the account's or the product's, or from words that the account blocks.
 	// * `same_as_current`: the password in force.
 	// * `invalid_characters`: a control character or the like.
 	// * `reserved`: a username that is kept for the service.
@@ -836,7 +1115,7 @@ type FieldError struct {
 // * `too_short`, `too_long`: the length is out of bounds.
 // * `blocklisted`: a common password.
 // * `breached`: a password known from a breach.
-// * `context_word`: a password made from the user's own names, the account's or the product's.
+// * `context_word`: a password made from the user's own names, the account's or the product's, or from words that the account blocks.
 // * `same_as_current`: the password in force.
 // * `invalid_characters`: a control character or the like.
 // * `reserved`: a username that is kept for the service.
@@ -981,6 +1260,54 @@ type Me struct {
 	Version int64 `json:"version"`
 }
 
+// NamingKind What usernames are: `login_name` without an `@`; `email`, each user's own e-mail address, which the username follows,
+// and which may be used to sign in even where the username is another one yet; or `either`.
+type NamingKind string
+
+// NamingRule What an account asks of usernames; `null` asks for nothing.
+type NamingRule struct {
+	// Kind What usernames are: `login_name` without an `@`; `email`, each user's own e-mail address, which the username follows,
+	// and which may be used to sign in even where the username is another one yet; or `either`.
+	Kind NamingKind `json:"kind"`
+
+	// MaxLength The most code points of a login name.
+	MaxLength *int `json:"max_length" null:"allowed"`
+
+	// MinLength The fewest code points of a login name.
+	MinLength *int `json:"min_length" null:"allowed"`
+
+	// Regex The form of login names as a regular expression (RE2), instead of a template.
+	Regex *string `json:"regex" null:"allowed"`
+
+	// Reserved Login names that nobody may take. They are kept in lower case.
+	Reserved []string `json:"reserved"`
+
+	// Template The form of login names, as in `{first}.{last}`.
+	Template *string `json:"template" null:"allowed"`
+}
+
+// NamingRuleChange What is left out, or `null`, asks for nothing.
+type NamingRuleChange struct {
+	// Kind What usernames are: `login_name` without an `@`; `email`, each user's own e-mail address, which the username follows,
+	// and which may be used to sign in even where the username is another one yet; or `either`.
+	Kind *NamingKind `json:"kind,omitempty"`
+
+	// MaxLength The most code points of a login name.
+	MaxLength *int `json:"max_length,omitempty" null:"allowed"`
+
+	// MinLength The fewest code points of a login name.
+	MinLength *int `json:"min_length,omitempty" null:"allowed"`
+
+	// Regex The form of login names as a regular expression (RE2), instead of a template.
+	Regex *string `json:"regex,omitempty" null:"allowed"`
+
+	// Reserved Login names that nobody may take. They are kept in lower case.
+	Reserved []string `json:"reserved,omitempty"`
+
+	// Template The form of login names, as in `{first}.{last}`.
+	Template *string `json:"template,omitempty" null:"allowed"`
+}
+
 // OwnCredentialsChange defines model for OwnCredentialsChange.
 type OwnCredentialsChange struct {
 	// CurrentPassword The password in force.
@@ -998,8 +1325,53 @@ type OwnCredentialsChange struct {
 	Username *string `json:"username,omitempty"`
 }
 
+// OwnSession defines model for OwnSession.
+type OwnSession struct {
+	// CreatedAt When the user signed in.
+	CreatedAt time.Time `json:"created_at"`
+
+	// Current Whether it is the session that asks.
+	Current bool `json:"current"`
+
+	// ExpiresAt When it ends if it is not refreshed.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// ID An opaque id that never changes and is never used again.
+	ID ID `json:"id"`
+
+	// IP The address that the user signed in from.
+	IP string `json:"ip"`
+
+	// LastUsedAt When its tokens were last refreshed.
+	LastUsedAt time.Time `json:"last_used_at"`
+
+	// UserAgent The app or browser that signed in, as it names itself.
+	UserAgent string `json:"user_agent"`
+}
+
+// PasswordCheck defines model for PasswordCheck.
+type PasswordCheck struct {
+	// Password The password that the user thinks of.
+	Password *secret.Text `json:"password,omitempty"`
+
+	// Username A username that is to be changed together with the password.
+	Username *string `json:"username,omitempty"`
+}
+
+// PasswordCheckResult defines model for PasswordCheckResult.
+type PasswordCheckResult struct {
+	// Acceptable Whether the policy has nothing against it.
+	Acceptable bool `json:"acceptable"`
+
+	// Violations Everything that the policy has against it.
+	Violations []Violation `json:"violations"`
+}
+
 // PasswordPolicy defines model for PasswordPolicy.
 type PasswordPolicy struct {
+	// BlockedWords How many words the account blocks beside the user's own names.
+	BlockedWords int `json:"blocked_words"`
+
 	// Blocklist Whether common passwords are refused.
 	Blocklist bool `json:"blocklist"`
 
@@ -1099,7 +1471,7 @@ type Problem struct {
 	// | 401 | `unauthorized` | There is no token, or it is bad, expired or revoked. |
 	// | 401 | `invalid_credentials` | The sign-in failed; one answer for every reason. |
 	// | 403 | `insufficient_scope` | The service's token lacks the scope. |
-	// | 403 | `forbidden` | The caller's role does not allow it. |
+	// | 403 | `forbidden` | The caller's role or reach does not allow it. |
 	// | 403 | `wrong_current_password` | Nothing was changed; it counts against the user. |
 	// | 403 | `password_disabled` | Too many failures: an administrator must reset the password. |
 	// | 403 | `must_change_password` | The session can do little else than choose a new password. |
@@ -1109,7 +1481,7 @@ type Problem struct {
 	// | 409 | `identifier_taken` | The name is in use, or held for its former owner. |
 	// | 409 | `conflict` | A concurrent change won; read again and repeat. |
 	// | 409 | `last_administrator` | The last active administrator of `/` cannot be disabled or demoted. |
-	// | 412 | `precondition_failed` | The credentials are not those that `If-Match` names. |
+	// | 412 | `precondition_failed` | What is to be changed is not what `If-Match` names. |
 	// | 413 | `body_too_large` | The body is larger than 16 KiB. |
 	// | 415 | `unsupported_media_type` | See the headers `Accept-Patch` and `Accept`. |
 	// | 422 | `policy_violation` | The password or username does not meet the rules; see `errors`. |
@@ -1148,7 +1520,7 @@ type Problem struct {
 // | 401 | `unauthorized` | There is no token, or it is bad, expired or revoked. |
 // | 401 | `invalid_credentials` | The sign-in failed; one answer for every reason. |
 // | 403 | `insufficient_scope` | The service's token lacks the scope. |
-// | 403 | `forbidden` | The caller's role does not allow it. |
+// | 403 | `forbidden` | The caller's role or reach does not allow it. |
 // | 403 | `wrong_current_password` | Nothing was changed; it counts against the user. |
 // | 403 | `password_disabled` | Too many failures: an administrator must reset the password. |
 // | 403 | `must_change_password` | The session can do little else than choose a new password. |
@@ -1158,7 +1530,7 @@ type Problem struct {
 // | 409 | `identifier_taken` | The name is in use, or held for its former owner. |
 // | 409 | `conflict` | A concurrent change won; read again and repeat. |
 // | 409 | `last_administrator` | The last active administrator of `/` cannot be disabled or demoted. |
-// | 412 | `precondition_failed` | The credentials are not those that `If-Match` names. |
+// | 412 | `precondition_failed` | What is to be changed is not what `If-Match` names. |
 // | 413 | `body_too_large` | The body is larger than 16 KiB. |
 // | 415 | `unsupported_media_type` | See the headers `Accept-Patch` and `Accept`. |
 // | 422 | `policy_violation` | The password or username does not meet the rules; see `errors`. |
@@ -1212,6 +1584,14 @@ type ServiceToken struct {
 
 // ServiceTokenTokenType defines model for ServiceToken.TokenType.
 type ServiceTokenTokenType string
+
+// SessionList defines model for SessionList.
+type SessionList struct {
+	Items []OwnSession `json:"items"`
+
+	// NextCursor Where the next page begins; `null` after the last one.
+	NextCursor *string `json:"next_cursor"`
+}
 
 // SessionRefresh defines model for SessionRefresh.
 type SessionRefresh struct {
@@ -1392,21 +1772,99 @@ type UsernameRules struct {
 	// Allowed What a username is made of, for people.
 	Allowed string `json:"allowed"`
 
+	// Example A name of the template's form.
+	Example *string `json:"example"`
+
+	// HoldDays How many days a username that you give up is held for you.
+	HoldDays int `json:"hold_days"`
+
+	// Kind What usernames are: `login_name` without an `@`; `email`, each user's own e-mail address, which the username follows,
+	// and which may be used to sign in even where the username is another one yet; or `either`.
+	Kind NamingKind `json:"kind"`
+
 	// MaxLength The most code points.
 	MaxLength int `json:"max_length"`
 
 	// MinLength The fewest code points.
 	MinLength int `json:"min_length"`
+
+	// Regex The form of login names as a regular expression, if the account has one.
+	Regex *string `json:"regex"`
+
+	// Template The form of login names, if the account has one.
+	Template *string `json:"template"`
 }
+
+// UsernameState defines model for UsernameState.
+type UsernameState struct {
+	// HeldUntil Until when a held name is held.
+	HeldUntil *time.Time `json:"held_until"`
+
+	// Status * `free`: nobody has it.
+	// * `taken`: somebody in the account has it, as username or as e-mail address.
+	// * `pending`: nobody has it, but somebody in the account waits to confirm it as e-mail address. The first
+	//   confirmation wins.
+	// * `held`: somebody in the account had it, and alone can take it back until `held_until`.
+	// * `not_available`: it cannot be given, and belongs to nobody in the account.
+	Status UsernameStateStatus `json:"status"`
+
+	// UserID Whose it is, or was; `null` where the caller may not look at that user.
+	UserID *string `json:"user_id"`
+
+	// Username The name that was asked for.
+	Username string `json:"username"`
+
+	// Violations Why no user could be given the name even if it is free.
+	Violations []Violation `json:"violations"`
+}
+
+// UsernameStateStatus * `free`: nobody has it.
+//   - `taken`: somebody in the account has it, as username or as e-mail address.
+//   - `pending`: nobody has it, but somebody in the account waits to confirm it as e-mail address. The first
+//     confirmation wins.
+//   - `held`: somebody in the account had it, and alone can take it back until `held_until`.
+//   - `not_available`: it cannot be given, and belongs to nobody in the account.
+type UsernameStateStatus string
+
+// Violation defines model for Violation.
+type Violation struct {
+	// Code * `required`: the member is missing or empty.
+	// * `invalid`: the value has not the right form, or does not go with the other members.
+	// * `unavailable`: the value is right, but this deployment does not offer it.
+	// * `too_short`, `too_long`: the length is out of bounds.
+	// * `blocklisted`: a common password.
+	// * `breached`: a password known from a breach.
+	// * `context_word`: a password made from the user's own names, the account's or the product's, or from words that the account blocks.
+	// * `same_as_current`: the password in force.
+	// * `invalid_characters`: a control character or the like.
+	// * `reserved`: a username that is kept for the service.
+	// * `naming_rule`: a username that the account's naming rule does not allow.
+	Code FieldErrorCode `json:"code"`
+
+	// Detail What to do about it, for people. It never repeats the value.
+	Detail string `json:"detail"`
+}
+
+// AccountID An opaque id that never changes and is never used again.
+type AccountID = ID
 
 // AuditAccount An opaque id that never changes and is never used again.
 type AuditAccount = ID
 
+// Cursor defines model for Cursor.
+type Cursor = string
+
 // IfMatch defines model for IfMatch.
 type IfMatch = string
 
+// Limit defines model for Limit.
+type Limit = int
+
 // UserID An opaque id that never changes and is never used again.
 type UserID = ID
+
+// Username defines model for Username.
+type Username = string
 
 // ListAuditEventsParams defines parameters for ListAuditEvents.
 type ListAuditEventsParams struct {
@@ -1446,6 +1904,56 @@ type CheckAuditIntegrityParams struct {
 	AccountID *AuditAccount `form:"account_id,omitempty" json:"account_id,omitempty"`
 }
 
+// ReleaseHeldUsernameParams defines parameters for ReleaseHeldUsername.
+type ReleaseHeldUsernameParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+}
+
+// GetNamingRuleParams defines parameters for GetNamingRule.
+type GetNamingRuleParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+}
+
+// SetNamingRuleParams defines parameters for SetNamingRule.
+type SetNamingRuleParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// section 13.1.1); with another version the answer is `412`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetAccountPasswordPolicyParams defines parameters for GetAccountPasswordPolicy.
+type GetAccountPasswordPolicyParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+}
+
+// SetAccountPasswordPolicyParams defines parameters for SetAccountPasswordPolicy.
+type SetAccountPasswordPolicyParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// section 13.1.1); with another version the answer is `412`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// LookUpUsernameParams defines parameters for LookUpUsername.
+type LookUpUsernameParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+}
+
 // ListUsersParams defines parameters for ListUsers.
 type ListUsersParams struct {
 	// Query Part of the username, the e-mail address or the display name, without regard to case.
@@ -1475,31 +1983,55 @@ type ListUsersParams struct {
 
 // ChangeUserCredentialsParams defines parameters for ChangeUserCredentials.
 type ChangeUserCredentialsParams struct {
-	// IfMatch The `ETag` of the credentials that the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
 	// section 13.1.1); with another version the answer is `412`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ResetPasswordParams defines parameters for ResetPassword.
 type ResetPasswordParams struct {
-	// IfMatch The `ETag` of the credentials that the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
 	// section 13.1.1); with another version the answer is `412`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // LockUserParams defines parameters for LockUser.
 type LockUserParams struct {
-	// IfMatch The `ETag` of the credentials that the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
 	// section 13.1.1); with another version the answer is `412`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListMyActivityParams defines parameters for ListMyActivity.
+type ListMyActivityParams struct {
+	// Limit The most items to answer.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // ChangeMyCredentialsParams defines parameters for ChangeMyCredentials.
 type ChangeMyCredentialsParams struct {
-	// IfMatch The `ETag` of the credentials that the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
 	// section 13.1.1); with another version the answer is `412`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
+
+// ListMySessionsParams defines parameters for ListMySessions.
+type ListMySessionsParams struct {
+	// Limit The most items to answer.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// SetNamingRuleJSONRequestBody defines body for SetNamingRule for application/json ContentType.
+type SetNamingRuleJSONRequestBody = NamingRuleChange
+
+// SetAccountPasswordPolicyJSONRequestBody defines body for SetAccountPasswordPolicy for application/json ContentType.
+type SetAccountPasswordPolicyJSONRequestBody = AccountPasswordPolicyChange
 
 // ChangeUserCredentialsJSONRequestBody defines body for ChangeUserCredentials for application/json ContentType.
 type ChangeUserCredentialsJSONRequestBody = CredentialsChange
@@ -1518,6 +2050,9 @@ type ConfirmEmailJSONRequestBody = LinkToken
 
 // IssueTokenFormdataRequestBody defines body for IssueToken for application/x-www-form-urlencoded ContentType.
 type IssueTokenFormdataRequestBody = TokenRequest
+
+// CheckPasswordJSONRequestBody defines body for CheckPassword for application/json ContentType.
+type CheckPasswordJSONRequestBody = PasswordCheck
 
 // RedeemPasswordResetJSONRequestBody defines body for RedeemPasswordReset for application/json ContentType.
 type RedeemPasswordResetJSONRequestBody = PasswordRedemption
@@ -1548,6 +2083,24 @@ type ServerInterface interface {
 	// CheckAuditIntegrity Check that the audit trail is whole
 	// (GET /admin/audit-events/integrity)
 	CheckAuditIntegrity(ctx echo.Context, params CheckAuditIntegrityParams) error
+	// ReleaseHeldUsername Release a held name early
+	// (DELETE /admin/held-usernames/{username})
+	ReleaseHeldUsername(ctx echo.Context, username Username, params ReleaseHeldUsernameParams) error
+	// GetNamingRule The account's rule for usernames
+	// (GET /admin/naming-rule)
+	GetNamingRule(ctx echo.Context, params GetNamingRuleParams) error
+	// SetNamingRule Set the account's rule for usernames
+	// (PUT /admin/naming-rule)
+	SetNamingRule(ctx echo.Context, params SetNamingRuleParams) error
+	// GetAccountPasswordPolicy The account's rules for passwords
+	// (GET /admin/password-policy)
+	GetAccountPasswordPolicy(ctx echo.Context, params GetAccountPasswordPolicyParams) error
+	// SetAccountPasswordPolicy Set the account's rules for passwords
+	// (PUT /admin/password-policy)
+	SetAccountPasswordPolicy(ctx echo.Context, params SetAccountPasswordPolicyParams) error
+	// LookUpUsername Can a name be given?
+	// (GET /admin/usernames/{username})
+	LookUpUsername(ctx echo.Context, username Username, params LookUpUsernameParams) error
 	// ListUsers List users
 	// (GET /admin/users)
 	ListUsers(ctx echo.Context, params ListUsersParams) error
@@ -1587,6 +2140,9 @@ type ServerInterface interface {
 	// GetPasswordPolicy The rules for passwords and usernames
 	// (GET /password-policy)
 	GetPasswordPolicy(ctx echo.Context) error
+	// CheckPassword Try a password
+	// (POST /password-policy/check)
+	CheckPassword(ctx echo.Context) error
 	// RedeemPasswordReset Choose a new password by a reset link
 	// (POST /password-resets/redeem)
 	RedeemPasswordReset(ctx echo.Context) error
@@ -1611,12 +2167,24 @@ type ServerInterface interface {
 	// GetMe The signed-in user
 	// (GET /users/me)
 	GetMe(ctx echo.Context) error
+	// ListMyActivity What happened to my credentials
+	// (GET /users/me/activity)
+	ListMyActivity(ctx echo.Context, params ListMyActivityParams) error
 	// GetMyCredentials My credentials
 	// (GET /users/me/credentials)
 	GetMyCredentials(ctx echo.Context) error
 	// ChangeMyCredentials Change my credentials
 	// (PATCH /users/me/credentials)
 	ChangeMyCredentials(ctx echo.Context, params ChangeMyCredentialsParams) error
+	// EndMyOtherSessions End all my other sessions
+	// (DELETE /users/me/sessions)
+	EndMyOtherSessions(ctx echo.Context) error
+	// ListMySessions My sessions
+	// (GET /users/me/sessions)
+	ListMySessions(ctx echo.Context, params ListMySessionsParams) error
+	// EndMySession End one of my sessions
+	// (DELETE /users/me/sessions/{session_id})
+	EndMySession(ctx echo.Context, sessionID string) error
 }
 
 // ServerInterfaceWrapper converts echo contexts to parameters.
@@ -1740,6 +2308,162 @@ func (w *ServerInterfaceWrapper) CheckAuditIntegrity(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.CheckAuditIntegrity(ctx, params)
+	return err
+}
+
+// ReleaseHeldUsername converts echo context to params.
+func (w *ServerInterfaceWrapper) ReleaseHeldUsername(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "username" -------------
+	var username Username
+
+	err = runtime.BindStyledParameterWithOptions("simple", "username", ctx.Param("username"), &username, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter username: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReleaseHeldUsernameParams
+	// ------------- Optional query parameter "account_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "account_id", ctx.QueryParams(), &params.AccountID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter account_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReleaseHeldUsername(ctx, username, params)
+	return err
+}
+
+// GetNamingRule converts echo context to params.
+func (w *ServerInterfaceWrapper) GetNamingRule(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetNamingRuleParams
+	// ------------- Optional query parameter "account_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "account_id", ctx.QueryParams(), &params.AccountID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter account_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetNamingRule(ctx, params)
+	return err
+}
+
+// SetNamingRule converts echo context to params.
+func (w *ServerInterfaceWrapper) SetNamingRule(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetNamingRuleParams
+	// ------------- Optional query parameter "account_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "account_id", ctx.QueryParams(), &params.AccountID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter account_id: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetNamingRule(ctx, params)
+	return err
+}
+
+// GetAccountPasswordPolicy converts echo context to params.
+func (w *ServerInterfaceWrapper) GetAccountPasswordPolicy(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetAccountPasswordPolicyParams
+	// ------------- Optional query parameter "account_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "account_id", ctx.QueryParams(), &params.AccountID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter account_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetAccountPasswordPolicy(ctx, params)
+	return err
+}
+
+// SetAccountPasswordPolicy converts echo context to params.
+func (w *ServerInterfaceWrapper) SetAccountPasswordPolicy(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetAccountPasswordPolicyParams
+	// ------------- Optional query parameter "account_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "account_id", ctx.QueryParams(), &params.AccountID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter account_id: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetAccountPasswordPolicy(ctx, params)
+	return err
+}
+
+// LookUpUsername converts echo context to params.
+func (w *ServerInterfaceWrapper) LookUpUsername(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "username" -------------
+	var username Username
+
+	err = runtime.BindStyledParameterWithOptions("simple", "username", ctx.Param("username"), &username, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter username: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params LookUpUsernameParams
+	// ------------- Optional query parameter "account_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "account_id", ctx.QueryParams(), &params.AccountID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter account_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.LookUpUsername(ctx, username, params)
 	return err
 }
 
@@ -2013,6 +2737,15 @@ func (w *ServerInterfaceWrapper) GetPasswordPolicy(ctx echo.Context) error {
 	return err
 }
 
+// CheckPassword converts echo context to params.
+func (w *ServerInterfaceWrapper) CheckPassword(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CheckPassword(ctx)
+	return err
+}
+
 // RedeemPasswordReset converts echo context to params.
 func (w *ServerInterfaceWrapper) RedeemPasswordReset(ctx echo.Context) error {
 	var err error
@@ -2092,6 +2825,31 @@ func (w *ServerInterfaceWrapper) GetMe(ctx echo.Context) error {
 	return err
 }
 
+// ListMyActivity converts echo context to params.
+func (w *ServerInterfaceWrapper) ListMyActivity(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListMyActivityParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListMyActivity(ctx, params)
+	return err
+}
+
 // GetMyCredentials converts echo context to params.
 func (w *ServerInterfaceWrapper) GetMyCredentials(ctx echo.Context) error {
 	var err error
@@ -2127,6 +2885,56 @@ func (w *ServerInterfaceWrapper) ChangeMyCredentials(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ChangeMyCredentials(ctx, params)
+	return err
+}
+
+// EndMyOtherSessions converts echo context to params.
+func (w *ServerInterfaceWrapper) EndMyOtherSessions(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.EndMyOtherSessions(ctx)
+	return err
+}
+
+// ListMySessions converts echo context to params.
+func (w *ServerInterfaceWrapper) ListMySessions(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListMySessionsParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListMySessions(ctx, params)
+	return err
+}
+
+// EndMySession converts echo context to params.
+func (w *ServerInterfaceWrapper) EndMySession(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "session_id" -------------
+	var sessionID string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "session_id", ctx.Param("session_id"), &sessionID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter session_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.EndMySession(ctx, sessionID)
 	return err
 }
 
@@ -2182,6 +2990,12 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/.well-known/openid-configuration", wrapper.GetIssuerMetadata, options.OperationMiddlewares["getIssuerMetadata"]...)
 	router.GET(options.BaseURL+"/admin/audit-events", wrapper.ListAuditEvents, options.OperationMiddlewares["listAuditEvents"]...)
 	router.GET(options.BaseURL+"/admin/audit-events/integrity", wrapper.CheckAuditIntegrity, options.OperationMiddlewares["checkAuditIntegrity"]...)
+	router.DELETE(options.BaseURL+"/admin/held-usernames/:username", wrapper.ReleaseHeldUsername, options.OperationMiddlewares["releaseHeldUsername"]...)
+	router.GET(options.BaseURL+"/admin/naming-rule", wrapper.GetNamingRule, options.OperationMiddlewares["getNamingRule"]...)
+	router.PUT(options.BaseURL+"/admin/naming-rule", wrapper.SetNamingRule, options.OperationMiddlewares["setNamingRule"]...)
+	router.GET(options.BaseURL+"/admin/password-policy", wrapper.GetAccountPasswordPolicy, options.OperationMiddlewares["getAccountPasswordPolicy"]...)
+	router.PUT(options.BaseURL+"/admin/password-policy", wrapper.SetAccountPasswordPolicy, options.OperationMiddlewares["setAccountPasswordPolicy"]...)
+	router.GET(options.BaseURL+"/admin/usernames/:username", wrapper.LookUpUsername, options.OperationMiddlewares["lookUpUsername"]...)
 	router.GET(options.BaseURL+"/admin/users", wrapper.ListUsers, options.OperationMiddlewares["listUsers"]...)
 	router.GET(options.BaseURL+"/admin/users/:id", wrapper.GetUser, options.OperationMiddlewares["getUser"]...)
 	router.PATCH(options.BaseURL+"/admin/users/:id/credentials", wrapper.ChangeUserCredentials, options.OperationMiddlewares["changeUserCredentials"]...)
@@ -2195,6 +3009,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/oauth/token", wrapper.IssueToken, options.OperationMiddlewares["issueToken"]...)
 	router.GET(options.BaseURL+"/openapi.yaml", wrapper.GetOpenapi, options.OperationMiddlewares["getOpenapi"]...)
 	router.GET(options.BaseURL+"/password-policy", wrapper.GetPasswordPolicy, options.OperationMiddlewares["getPasswordPolicy"]...)
+	router.POST(options.BaseURL+"/password-policy/check", wrapper.CheckPassword, options.OperationMiddlewares["checkPassword"]...)
 	router.POST(options.BaseURL+"/password-resets/redeem", wrapper.RedeemPasswordReset, options.OperationMiddlewares["redeemPasswordReset"]...)
 	router.GET(options.BaseURL+"/problems/:code", wrapper.GetProblem, options.OperationMiddlewares["getProblem"]...)
 	router.GET(options.BaseURL+"/reset", wrapper.ShowResetPage, options.OperationMiddlewares["showResetPage"]...)
@@ -2203,8 +3018,12 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/sessions/current", wrapper.SignOut, options.OperationMiddlewares["signOut"]...)
 	router.POST(options.BaseURL+"/sessions/refresh", wrapper.RefreshSession, options.OperationMiddlewares["refreshSession"]...)
 	router.GET(options.BaseURL+"/users/me", wrapper.GetMe, options.OperationMiddlewares["getMe"]...)
+	router.GET(options.BaseURL+"/users/me/activity", wrapper.ListMyActivity, options.OperationMiddlewares["listMyActivity"]...)
 	router.GET(options.BaseURL+"/users/me/credentials", wrapper.GetMyCredentials, options.OperationMiddlewares["getMyCredentials"]...)
 	router.PATCH(options.BaseURL+"/users/me/credentials", wrapper.ChangeMyCredentials, options.OperationMiddlewares["changeMyCredentials"]...)
+	router.DELETE(options.BaseURL+"/users/me/sessions", wrapper.EndMyOtherSessions, options.OperationMiddlewares["endMyOtherSessions"]...)
+	router.GET(options.BaseURL+"/users/me/sessions", wrapper.ListMySessions, options.OperationMiddlewares["listMySessions"]...)
+	router.DELETE(options.BaseURL+"/users/me/sessions/:session_id", wrapper.EndMySession, options.OperationMiddlewares["endMySession"]...)
 
 }
 
@@ -2347,6 +3166,168 @@ type CheckAuditIntegrityResponseObject interface {
 type CheckAuditIntegrity200JSONResponse AuditIntegrity
 
 func (response CheckAuditIntegrity200JSONResponse) VisitCheckAuditIntegrityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseHeldUsernameRequestObject struct {
+	Username Username `json:"username"`
+	Params   ReleaseHeldUsernameParams
+}
+
+type ReleaseHeldUsernameResponseObject interface {
+	VisitReleaseHeldUsernameResponse(w http.ResponseWriter) error
+}
+
+type ReleaseHeldUsername204Response struct {
+}
+
+func (response ReleaseHeldUsername204Response) VisitReleaseHeldUsernameResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type GetNamingRuleRequestObject struct {
+	Params GetNamingRuleParams
+}
+
+type GetNamingRuleResponseObject interface {
+	VisitGetNamingRuleResponse(w http.ResponseWriter) error
+}
+
+type GetNamingRule200ResponseHeaders struct {
+	ETag string
+}
+
+type GetNamingRule200JSONResponse struct {
+	Body    NamingRule
+	Headers GetNamingRule200ResponseHeaders
+}
+
+func (response GetNamingRule200JSONResponse) VisitGetNamingRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetNamingRuleRequestObject struct {
+	Params SetNamingRuleParams
+	Body   *SetNamingRuleJSONRequestBody
+}
+
+type SetNamingRuleResponseObject interface {
+	VisitSetNamingRuleResponse(w http.ResponseWriter) error
+}
+
+type SetNamingRule200ResponseHeaders struct {
+	ETag string
+}
+
+type SetNamingRule200JSONResponse struct {
+	Body    NamingRule
+	Headers SetNamingRule200ResponseHeaders
+}
+
+func (response SetNamingRule200JSONResponse) VisitSetNamingRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAccountPasswordPolicyRequestObject struct {
+	Params GetAccountPasswordPolicyParams
+}
+
+type GetAccountPasswordPolicyResponseObject interface {
+	VisitGetAccountPasswordPolicyResponse(w http.ResponseWriter) error
+}
+
+type GetAccountPasswordPolicy200ResponseHeaders struct {
+	ETag string
+}
+
+type GetAccountPasswordPolicy200JSONResponse struct {
+	Body    AccountPasswordPolicy
+	Headers GetAccountPasswordPolicy200ResponseHeaders
+}
+
+func (response GetAccountPasswordPolicy200JSONResponse) VisitGetAccountPasswordPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAccountPasswordPolicyRequestObject struct {
+	Params SetAccountPasswordPolicyParams
+	Body   *SetAccountPasswordPolicyJSONRequestBody
+}
+
+type SetAccountPasswordPolicyResponseObject interface {
+	VisitSetAccountPasswordPolicyResponse(w http.ResponseWriter) error
+}
+
+type SetAccountPasswordPolicy200ResponseHeaders struct {
+	ETag string
+}
+
+type SetAccountPasswordPolicy200JSONResponse struct {
+	Body    AccountPasswordPolicy
+	Headers SetAccountPasswordPolicy200ResponseHeaders
+}
+
+func (response SetAccountPasswordPolicy200JSONResponse) VisitSetAccountPasswordPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type LookUpUsernameRequestObject struct {
+	Username Username `json:"username"`
+	Params   LookUpUsernameParams
+}
+
+type LookUpUsernameResponseObject interface {
+	VisitLookUpUsernameResponse(w http.ResponseWriter) error
+}
+
+type LookUpUsername200JSONResponse UsernameState
+
+func (response LookUpUsername200JSONResponse) VisitLookUpUsernameResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -2746,6 +3727,28 @@ func (response GetPasswordPolicy200JSONResponse) VisitGetPasswordPolicyResponse(
 	return err
 }
 
+type CheckPasswordRequestObject struct {
+	Body *CheckPasswordJSONRequestBody
+}
+
+type CheckPasswordResponseObject interface {
+	VisitCheckPasswordResponse(w http.ResponseWriter) error
+}
+
+type CheckPassword200JSONResponse PasswordCheckResult
+
+func (response CheckPassword200JSONResponse) VisitCheckPasswordResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RedeemPasswordResetRequestObject struct {
 	Body *RedeemPasswordResetJSONRequestBody
 }
@@ -2932,6 +3935,28 @@ func (response GetMe200JSONResponse) VisitGetMeResponse(w http.ResponseWriter) e
 	return err
 }
 
+type ListMyActivityRequestObject struct {
+	Params ListMyActivityParams
+}
+
+type ListMyActivityResponseObject interface {
+	VisitListMyActivityResponse(w http.ResponseWriter) error
+}
+
+type ListMyActivity200JSONResponse ActivityList
+
+func (response ListMyActivity200JSONResponse) VisitListMyActivityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetMyCredentialsRequestObject struct {
 }
 
@@ -2992,6 +4017,65 @@ func (response ChangeMyCredentials200JSONResponse) VisitChangeMyCredentialsRespo
 	return err
 }
 
+type EndMyOtherSessionsRequestObject struct {
+}
+
+type EndMyOtherSessionsResponseObject interface {
+	VisitEndMyOtherSessionsResponse(w http.ResponseWriter) error
+}
+
+type EndMyOtherSessions200JSONResponse EndedSessions
+
+func (response EndMyOtherSessions200JSONResponse) VisitEndMyOtherSessionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListMySessionsRequestObject struct {
+	Params ListMySessionsParams
+}
+
+type ListMySessionsResponseObject interface {
+	VisitListMySessionsResponse(w http.ResponseWriter) error
+}
+
+type ListMySessions200JSONResponse SessionList
+
+func (response ListMySessions200JSONResponse) VisitListMySessionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndMySessionRequestObject struct {
+	SessionID string `json:"session_id"`
+}
+
+type EndMySessionResponseObject interface {
+	VisitEndMySessionResponse(w http.ResponseWriter) error
+}
+
+type EndMySession204Response struct {
+}
+
+func (response EndMySession204Response) VisitEndMySessionResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// GetChangePassword Where users change their password
@@ -3009,6 +4093,24 @@ type StrictServerInterface interface {
 	// CheckAuditIntegrity Check that the audit trail is whole
 	// (GET /admin/audit-events/integrity)
 	CheckAuditIntegrity(ctx context.Context, request CheckAuditIntegrityRequestObject) (CheckAuditIntegrityResponseObject, error)
+	// ReleaseHeldUsername Release a held name early
+	// (DELETE /admin/held-usernames/{username})
+	ReleaseHeldUsername(ctx context.Context, request ReleaseHeldUsernameRequestObject) (ReleaseHeldUsernameResponseObject, error)
+	// GetNamingRule The account's rule for usernames
+	// (GET /admin/naming-rule)
+	GetNamingRule(ctx context.Context, request GetNamingRuleRequestObject) (GetNamingRuleResponseObject, error)
+	// SetNamingRule Set the account's rule for usernames
+	// (PUT /admin/naming-rule)
+	SetNamingRule(ctx context.Context, request SetNamingRuleRequestObject) (SetNamingRuleResponseObject, error)
+	// GetAccountPasswordPolicy The account's rules for passwords
+	// (GET /admin/password-policy)
+	GetAccountPasswordPolicy(ctx context.Context, request GetAccountPasswordPolicyRequestObject) (GetAccountPasswordPolicyResponseObject, error)
+	// SetAccountPasswordPolicy Set the account's rules for passwords
+	// (PUT /admin/password-policy)
+	SetAccountPasswordPolicy(ctx context.Context, request SetAccountPasswordPolicyRequestObject) (SetAccountPasswordPolicyResponseObject, error)
+	// LookUpUsername Can a name be given?
+	// (GET /admin/usernames/{username})
+	LookUpUsername(ctx context.Context, request LookUpUsernameRequestObject) (LookUpUsernameResponseObject, error)
 	// ListUsers List users
 	// (GET /admin/users)
 	ListUsers(ctx context.Context, request ListUsersRequestObject) (ListUsersResponseObject, error)
@@ -3048,6 +4150,9 @@ type StrictServerInterface interface {
 	// GetPasswordPolicy The rules for passwords and usernames
 	// (GET /password-policy)
 	GetPasswordPolicy(ctx context.Context, request GetPasswordPolicyRequestObject) (GetPasswordPolicyResponseObject, error)
+	// CheckPassword Try a password
+	// (POST /password-policy/check)
+	CheckPassword(ctx context.Context, request CheckPasswordRequestObject) (CheckPasswordResponseObject, error)
 	// RedeemPasswordReset Choose a new password by a reset link
 	// (POST /password-resets/redeem)
 	RedeemPasswordReset(ctx context.Context, request RedeemPasswordResetRequestObject) (RedeemPasswordResetResponseObject, error)
@@ -3072,12 +4177,24 @@ type StrictServerInterface interface {
 	// GetMe The signed-in user
 	// (GET /users/me)
 	GetMe(ctx context.Context, request GetMeRequestObject) (GetMeResponseObject, error)
+	// ListMyActivity What happened to my credentials
+	// (GET /users/me/activity)
+	ListMyActivity(ctx context.Context, request ListMyActivityRequestObject) (ListMyActivityResponseObject, error)
 	// GetMyCredentials My credentials
 	// (GET /users/me/credentials)
 	GetMyCredentials(ctx context.Context, request GetMyCredentialsRequestObject) (GetMyCredentialsResponseObject, error)
 	// ChangeMyCredentials Change my credentials
 	// (PATCH /users/me/credentials)
 	ChangeMyCredentials(ctx context.Context, request ChangeMyCredentialsRequestObject) (ChangeMyCredentialsResponseObject, error)
+	// EndMyOtherSessions End all my other sessions
+	// (DELETE /users/me/sessions)
+	EndMyOtherSessions(ctx context.Context, request EndMyOtherSessionsRequestObject) (EndMyOtherSessionsResponseObject, error)
+	// ListMySessions My sessions
+	// (GET /users/me/sessions)
+	ListMySessions(ctx context.Context, request ListMySessionsRequestObject) (ListMySessionsResponseObject, error)
+	// EndMySession End one of my sessions
+	// (DELETE /users/me/sessions/{session_id})
+	EndMySession(ctx context.Context, request EndMySessionRequestObject) (EndMySessionResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx echo.Context, request any) (any, error)
@@ -3205,6 +4322,204 @@ func (sh *strictHandler) CheckAuditIntegrity(ctx echo.Context, params CheckAudit
 		return err
 	} else if validResponse, ok := response.(CheckAuditIntegrityResponseObject); ok {
 		return validResponse.VisitCheckAuditIntegrityResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReleaseHeldUsername operation middleware
+func (sh *strictHandler) ReleaseHeldUsername(ctx echo.Context, username Username, params ReleaseHeldUsernameParams) error {
+	var request ReleaseHeldUsernameRequestObject
+
+	request.Username = username
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReleaseHeldUsername(ctx.Request().Context(), request.(ReleaseHeldUsernameRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReleaseHeldUsername")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReleaseHeldUsernameResponseObject); ok {
+		return validResponse.VisitReleaseHeldUsernameResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetNamingRule operation middleware
+func (sh *strictHandler) GetNamingRule(ctx echo.Context, params GetNamingRuleParams) error {
+	var request GetNamingRuleRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetNamingRule(ctx.Request().Context(), request.(GetNamingRuleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetNamingRule")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetNamingRuleResponseObject); ok {
+		return validResponse.VisitGetNamingRuleResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SetNamingRule operation middleware
+func (sh *strictHandler) SetNamingRule(ctx echo.Context, params SetNamingRuleParams) error {
+	var request SetNamingRuleRequestObject
+
+	request.Params = params
+
+	var body SetNamingRuleJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetNamingRule(ctx.Request().Context(), request.(SetNamingRuleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetNamingRule")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SetNamingRuleResponseObject); ok {
+		return validResponse.VisitSetNamingRuleResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetAccountPasswordPolicy operation middleware
+func (sh *strictHandler) GetAccountPasswordPolicy(ctx echo.Context, params GetAccountPasswordPolicyParams) error {
+	var request GetAccountPasswordPolicyRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAccountPasswordPolicy(ctx.Request().Context(), request.(GetAccountPasswordPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAccountPasswordPolicy")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetAccountPasswordPolicyResponseObject); ok {
+		return validResponse.VisitGetAccountPasswordPolicyResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SetAccountPasswordPolicy operation middleware
+func (sh *strictHandler) SetAccountPasswordPolicy(ctx echo.Context, params SetAccountPasswordPolicyParams) error {
+	var request SetAccountPasswordPolicyRequestObject
+
+	request.Params = params
+
+	var body SetAccountPasswordPolicyJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetAccountPasswordPolicy(ctx.Request().Context(), request.(SetAccountPasswordPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetAccountPasswordPolicy")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SetAccountPasswordPolicyResponseObject); ok {
+		return validResponse.VisitSetAccountPasswordPolicyResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// LookUpUsername operation middleware
+func (sh *strictHandler) LookUpUsername(ctx echo.Context, username Username, params LookUpUsernameParams) error {
+	var request LookUpUsernameRequestObject
+
+	request.Username = username
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.LookUpUsername(ctx.Request().Context(), request.(LookUpUsernameRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "LookUpUsername")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(LookUpUsernameResponseObject); ok {
+		return validResponse.VisitLookUpUsernameResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -3653,6 +4968,52 @@ func (sh *strictHandler) GetPasswordPolicy(ctx echo.Context) error {
 	return nil
 }
 
+// CheckPassword operation middleware
+func (sh *strictHandler) CheckPassword(ctx echo.Context) error {
+	var request CheckPasswordRequestObject
+
+	var body CheckPasswordJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CheckPassword(ctx.Request().Context(), request.(CheckPasswordRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CheckPassword")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CheckPasswordResponseObject); ok {
+		return validResponse.VisitCheckPasswordResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // RedeemPasswordReset operation middleware
 func (sh *strictHandler) RedeemPasswordReset(ctx echo.Context) error {
 	var request RedeemPasswordResetRequestObject
@@ -3908,6 +5269,31 @@ func (sh *strictHandler) GetMe(ctx echo.Context) error {
 	return nil
 }
 
+// ListMyActivity operation middleware
+func (sh *strictHandler) ListMyActivity(ctx echo.Context, params ListMyActivityParams) error {
+	var request ListMyActivityRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListMyActivity(ctx.Request().Context(), request.(ListMyActivityRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListMyActivity")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListMyActivityResponseObject); ok {
+		return validResponse.VisitListMyActivityResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // GetMyCredentials operation middleware
 func (sh *strictHandler) GetMyCredentials(ctx echo.Context) error {
 	var request GetMyCredentialsRequestObject
@@ -3973,6 +5359,79 @@ func (sh *strictHandler) ChangeMyCredentials(ctx echo.Context, params ChangeMyCr
 		return err
 	} else if validResponse, ok := response.(ChangeMyCredentialsResponseObject); ok {
 		return validResponse.VisitChangeMyCredentialsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// EndMyOtherSessions operation middleware
+func (sh *strictHandler) EndMyOtherSessions(ctx echo.Context) error {
+	var request EndMyOtherSessionsRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.EndMyOtherSessions(ctx.Request().Context(), request.(EndMyOtherSessionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EndMyOtherSessions")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(EndMyOtherSessionsResponseObject); ok {
+		return validResponse.VisitEndMyOtherSessionsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListMySessions operation middleware
+func (sh *strictHandler) ListMySessions(ctx echo.Context, params ListMySessionsParams) error {
+	var request ListMySessionsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListMySessions(ctx.Request().Context(), request.(ListMySessionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListMySessions")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListMySessionsResponseObject); ok {
+		return validResponse.VisitListMySessionsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// EndMySession operation middleware
+func (sh *strictHandler) EndMySession(ctx echo.Context, sessionID string) error {
+	var request EndMySessionRequestObject
+
+	request.SessionID = sessionID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.EndMySession(ctx.Request().Context(), request.(EndMySessionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EndMySession")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(EndMySessionResponseObject); ok {
+		return validResponse.VisitEndMySessionResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

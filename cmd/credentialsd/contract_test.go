@@ -15,6 +15,7 @@ func TestContract_everyOperation(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		alex, ada, bo := s.token("alex", demoPassword), s.token("ada", demoPassword), s.user("bo").ID
 		refresh := s.want(s.signIn("wanda", demoPassword), http.StatusCreated, "")
+		spare := s.want(s.signIn("alex", demoPassword), http.StatusCreated, "")
 		for _, call := range []answer{
 			s.call(http.MethodPost, "/sessions/refresh", "", map[string]string{"refresh_token": refresh.text("refresh_token")}),
 			s.call(http.MethodDelete, "/sessions/current", refresh.text("access_token"), nil),
@@ -32,6 +33,17 @@ func TestContract_everyOperation(t *testing.T) {
 			s.call(http.MethodGet, "/admin/audit-events?target="+bo+"&limit=1", ada, nil),
 			s.call(http.MethodGet, "/admin/audit-events", ada, nil, "Accept", "application/x-ndjson"),
 			s.call(http.MethodGet, "/admin/audit-events/integrity", ada, nil),
+			s.call(http.MethodPost, "/password-policy/check", alex, map[string]string{"password": "salesexec2026", "username": "alex.r"}),
+			s.call(http.MethodGet, "/users/me/activity?limit=2", alex, nil),
+			s.call(http.MethodGet, "/users/me/sessions?limit=1", alex, nil),
+			s.call(http.MethodDelete, "/users/me/sessions/"+spare.text("session_id"), alex, nil),
+			s.call(http.MethodDelete, "/users/me/sessions", alex, nil),
+			s.call(http.MethodGet, "/admin/password-policy", ada, nil),
+			s.call(http.MethodPut, "/admin/password-policy", ada, `{"min_length":null,"blocked_words":["Acme"],"username_hold_days":40,"reset_methods":["temporary","set"]}`, "If-Match", `"1"`),
+			s.call(http.MethodGet, "/admin/naming-rule?account_id=demo", ada, nil),
+			s.call(http.MethodPut, "/admin/naming-rule", ada, `{"kind":"login_name","template":"{first}.{last}","regex":null,"max_length":30,"reserved":["sales"]}`),
+			s.call(http.MethodGet, "/admin/usernames/alex", ada, nil),
+			s.call(http.MethodDelete, "/admin/held-usernames/alex", ada, nil),
 			s.call(http.MethodGet, "/.well-known/jwks.json", "", nil),
 			s.call(http.MethodGet, "/.well-known/openid-configuration", "", nil),
 			s.call(http.MethodGet, "/openapi.yaml", "", nil),

@@ -13,6 +13,7 @@ import (
 	"github.com/salesexec/credentials/internal/change"
 	"github.com/salesexec/credentials/internal/identifier"
 	"github.com/salesexec/credentials/internal/password"
+	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/store"
 	"github.com/salesexec/credentials/internal/user"
 )
@@ -47,7 +48,13 @@ func (c userCreateCommand) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	temporary, err := password.Generate(max(settings.PasswordMinLength, account.MinPasswordLength))
+	if account, err = c.present(ctx, s, account); err != nil {
+		return err
+	}
+	if err := c.follows(account.Naming); err != nil {
+		return err
+	}
+	temporary, err := password.Generate(max(settings.PasswordMinLength, account.Policy.MinLength))
 	if err != nil {
 		return err
 	}
@@ -65,10 +72,32 @@ func (c userCreateCommand) Run(ctx context.Context, p process) error {
 	return err
 }
 
+// present returns the account as it is stored, or the new one.
+func (userCreateCommand) present(ctx context.Context, s *store.Store, made user.Account) (user.Account, error) {
+	account, err := s.Account(ctx, made.ID)
+	if errors.Is(err, session.ErrNotFound) {
+		return made, nil
+	}
+	return account, err
+}
+
+// follows says how the username breaks the account's naming rule.
+func (c userCreateCommand) follows(rule identifier.Rule) error {
+	naming, err := rule.Compile()
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, wrong := range naming.Check(identifier.Key(c.Username), identifier.Key(c.Email)) {
+		problems = append(problems, flagError("--username", wrong))
+	}
+	return errors.Join(problems...)
+}
+
 // build makes the account and the user of the flags, or says everything that is wrong with them.
 func (c userCreateCommand) build(now time.Time) (user.Account, user.User, error) {
 	var problems []error
-	account := user.Account{ID: c.Account, Name: c.AccountName, MinPasswordLength: c.MinPasswordLength}
+	account := user.Account{ID: c.Account, Name: c.AccountName, Policy: user.Policy{MinLength: c.MinPasswordLength}}
 	if account.Name == "" {
 		account.Name = account.ID
 	}

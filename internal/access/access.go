@@ -144,6 +144,7 @@ type Rule struct {
 	Scope            string    // the scope a service needs; empty: services may not call it
 	DuringMustChange bool      // allowed to a session that may only choose a new password
 	Limited          bool      // counts against the wider limit per address and subject (product.md decision 8)
+	ReadOnly         bool      // changes nothing though it is limited: a refusal is no event
 }
 
 // Table returns the authorization table: every operation has exactly one row, and one without a row cannot be served
@@ -171,6 +172,11 @@ func Table() []Rule {
 		{Operation: "getMe", Role: user.Agent, DuringMustChange: true},
 		{Operation: "getMyCredentials", Role: user.Agent, DuringMustChange: true},
 		{Operation: "changeMyCredentials", Role: user.Agent, DuringMustChange: true, Limited: true},
+		{Operation: "checkPassword", Role: user.Agent, DuringMustChange: true, Limited: true, ReadOnly: true},
+		{Operation: "listMySessions", Role: user.Agent},
+		{Operation: "endMySession", Role: user.Agent, Limited: true},
+		{Operation: "endMyOtherSessions", Role: user.Agent, Limited: true},
+		{Operation: "listMyActivity", Role: user.Agent},
 
 		{Operation: "listUsers", Role: user.Administrator, Scope: ScopeUsersRead},
 		{Operation: "getUser", Role: user.Administrator, Scope: ScopeUsersRead},
@@ -181,6 +187,12 @@ func Table() []Rule {
 
 		{Operation: "listAuditEvents", Role: user.Administrator, Scope: ScopeAuditRead},
 		{Operation: "checkAuditIntegrity", Role: user.Administrator, Scope: ScopeAuditRead},
+		{Operation: "getAccountPasswordPolicy", Role: user.Administrator, Scope: ScopeUsersRead},
+		{Operation: "setAccountPasswordPolicy", Role: user.Administrator, Scope: ScopeUsersWrite, Limited: true},
+		{Operation: "getNamingRule", Role: user.Administrator, Scope: ScopeUsersRead},
+		{Operation: "setNamingRule", Role: user.Administrator, Scope: ScopeUsersWrite, Limited: true},
+		{Operation: "lookUpUsername", Role: user.Administrator, Scope: ScopeUsersRead, Limited: true, ReadOnly: true},
+		{Operation: "releaseHeldUsername", Role: user.Administrator, Scope: ScopeManage, Limited: true},
 	}
 }
 

@@ -120,6 +120,8 @@ func TestAllow_matrix(t *testing.T) {
 		"nobody": noToken, "no role": forbidden, "odd role": forbidden, "scopeless": forbidden, "reader": forbidden, "manager": forbidden,
 		"resetter": forbidden, "reset administrators only": forbidden, "writer": forbidden, "auditor": forbidden, "all scopes": forbidden, "odd scope": forbidden,
 	}
+	ownAffairs := maps.Clone(self) // what a session that may only choose a new password may not do
+	ownAffairs["limited agent"], ownAffairs["limited administrator"] = limited, limited
 	administration := func(may ...string) map[string]error {
 		refused := map[string]error{
 			"nobody": noToken, "agent": forbidden, "promoted": forbidden, "no role": forbidden, "odd role": forbidden,
@@ -134,10 +136,13 @@ func TestAllow_matrix(t *testing.T) {
 		"getIssuerMetadata": public, "getOpenapi": public, "getProblem": public,
 		"redeemPasswordReset": public, "confirmEmail": public, "revertCredentials": public,
 		"showResetPage": public, "showConfirmEmailPage": public, "showRevertPage": public, "getDevMail": public, "getChangePassword": public,
-		"signOut": self, "getMe": self, "getMyCredentials": self, "changeMyCredentials": self,
+		"signOut": self, "getMe": self, "getMyCredentials": self, "changeMyCredentials": self, "checkPassword": self,
+		"listMySessions": ownAffairs, "endMySession": ownAffairs, "endMyOtherSessions": ownAffairs, "listMyActivity": ownAffairs,
 		"listUsers": administration("reader"), "getUser": administration("reader"), "getUsernameHistory": administration("reader"),
-		"listAuditEvents": administration("auditor"), "checkAuditIntegrity": administration("auditor"),
 		"changeUserCredentials": administration("manager"), "resetPassword": administration("resetter"), "lockUser": administration("resetter"),
+		"listAuditEvents": administration("auditor"), "checkAuditIntegrity": administration("auditor"),
+		"getAccountPasswordPolicy": administration("reader"), "getNamingRule": administration("reader"), "lookUpUsername": administration("reader"),
+		"setAccountPasswordPolicy": administration("writer"), "setNamingRule": administration("writer"), "releaseHeldUsername": administration("manager"),
 	}
 	for _, rule := range access.Table() {
 		wanted, there := matrix[rule.Operation]

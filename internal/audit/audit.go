@@ -1,7 +1,7 @@
 // Package audit says what happened: a closed set of actions, events with typed fields, the hash chain that makes a changed
 // or missing event show, and who may read what of it.
 //
-// It depends on packages access and user for the words about actors, and on nothing else of the project; it names the store
+// It depends on packages access, identifier and user for their words, and on nothing else of the project; it names the store
 // that it reads from. Events are written by the store in the transaction of the change they tell of.
 package audit
 
@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/salesexec/credentials/internal/access"
+	"github.com/salesexec/credentials/internal/identifier"
 	"github.com/salesexec/credentials/internal/user"
 )
 
@@ -19,36 +20,50 @@ type Action string
 
 // The closed set of actions. They are stored and exported: a name never changes its meaning.
 const (
-	SignedIn            Action = "session.signed_in"          // the right password opened a session
-	SignInFailed        Action = "session.sign_in_failed"     // an attempt opened none; the code says why, the caller never learns it
-	SessionEnded        Action = "session.ended"              // one session was ended: signed out, or too many wrong current passwords in it
-	SessionReuse        Action = "session.refresh_reused"     // an outgrown refresh token came back, which ended its session
-	CredentialsChanged  Action = "credentials.changed"        // username, e-mail or password were changed, by the user or by somebody who manages it
-	ChangeRefused       Action = "credentials.change_refused" // a change or a reset was not made; the code and the violations say why
-	PasswordReset       Action = "password.reset"             // an administrator or a service replaced a user's password by a temporary one
-	ResetLinkSent       Action = "password.reset_link_sent"   // a one-time link to choose a new password was mailed to the user
-	ResetLinkUsed       Action = "password.reset_link_used"   // the user chose a new password by the mailed link
-	CredentialsReverted Action = "credentials.reverted"       // "this wasn't me": username and e-mail are as before, the password is disabled
-	SecurityLocked      Action = "user.security_locked"       // for a security concern every session and link ended and the password was disabled
-	NoticeGivenUp       Action = "notice.given_up"            // a mail to the user could not be delivered in time
-	PasswordDisabled    Action = "password.disabled"          // too many consecutive failures: the password opens nothing until it is reset
-	PasswordRehashed    Action = "password.rehashed"          // a sign-in replaced an outdated hash by a stronger one of the same password
-	UserCreated         Action = "user.created"               // the operator made a user
-	ServiceCreated      Action = "service.created"            // the operator registered a client
-	ServiceRotated      Action = "service.secret_rotated"     // the operator gave a client a further secret
-	ServiceDisabled     Action = "service.disabled"           // the operator made a client's secrets and tokens good for nothing
-	ServiceEnabled      Action = "service.enabled"            // the operator took that back
-	ServiceTokenIssued  Action = "service.token_issued"       // a client proved itself and got a token
-	ServiceTokenRefused Action = "service.token_refused"      // a client did not prove itself, or asked for more than it was given
-	Pruned              Action = "audit.pruned"               // the operator removed the oldest events of the account's trail
+	SignedIn            Action = "session.signed_in"           // the right password opened a session
+	SignInFailed        Action = "session.sign_in_failed"      // an attempt opened none; the code says why, the caller never learns it
+	SessionEnded        Action = "session.ended"               // one session was ended: signed out, or too many wrong current passwords in it
+	SessionReuse        Action = "session.refresh_reused"      // an outgrown refresh token came back, which ended its session
+	CredentialsChanged  Action = "credentials.changed"         // username, e-mail or password were changed, by the user or by somebody who manages it
+	ChangeRefused       Action = "credentials.change_refused"  // a change or a reset was not made; the code and the violations say why
+	PasswordReset       Action = "password.reset"              // an administrator or a service replaced a user's password by a temporary one
+	ResetLinkSent       Action = "password.reset_link_sent"    // a one-time link to choose a new password was mailed to the user
+	ResetLinkUsed       Action = "password.reset_link_used"    // the user chose a new password by the mailed link
+	CredentialsReverted Action = "credentials.reverted"        // "this wasn't me": username and e-mail are as before, the password is disabled
+	SecurityLocked      Action = "user.security_locked"        // for a security concern every session and link ended and the password was disabled
+	NoticeGivenUp       Action = "notice.given_up"             // a mail to the user could not be delivered in time
+	PasswordDisabled    Action = "password.disabled"           // too many consecutive failures: the password opens nothing until it is reset
+	PasswordRehashed    Action = "password.rehashed"           // a sign-in replaced an outdated hash by a stronger one of the same password
+	UserCreated         Action = "user.created"                // the operator made a user
+	ServiceCreated      Action = "service.created"             // the operator registered a client
+	ServiceRotated      Action = "service.secret_rotated"      // the operator gave a client a further secret
+	ServiceDisabled     Action = "service.disabled"            // the operator made a client's secrets and tokens good for nothing
+	ServiceEnabled      Action = "service.enabled"             // the operator took that back
+	ServiceTokenIssued  Action = "service.token_issued"        // a client proved itself and got a token
+	ServiceTokenRefused Action = "service.token_refused"       // a client did not prove itself, or asked for more than it was given
+	SessionsEnded       Action = "session.others_ended"        // a user ended all own sessions but the one in use
+	NameReleased        Action = "username.released"           // a held name was released before its time: anybody can take it
+	PolicyChanged       Action = "account.policy_changed"      // an account's rules for passwords, held names and resets were replaced
+	NamingRuleChanged   Action = "account.naming_rule_changed" // an account's rule for usernames was replaced
+	SettingsRefused     Action = "account.change_refused"      // an account's settings were not changed; the code and the violations say why
+	Pruned              Action = "audit.pruned"                // the operator removed the oldest events of the account's trail
 )
 
 // Actions returns every action there is, sorted.
 func Actions() []Action {
 	return []Action{
-		Pruned, ChangeRefused, CredentialsChanged, CredentialsReverted, NoticeGivenUp, PasswordDisabled, PasswordRehashed, PasswordReset,
-		ResetLinkSent, ResetLinkUsed, ServiceCreated, ServiceDisabled, ServiceEnabled, ServiceRotated, ServiceTokenIssued,
-		ServiceTokenRefused, SessionEnded, SessionReuse, SignInFailed, SignedIn, UserCreated,
+		SettingsRefused, NamingRuleChanged, PolicyChanged, Pruned, ChangeRefused, CredentialsChanged, CredentialsReverted, NoticeGivenUp,
+		PasswordDisabled, PasswordRehashed, PasswordReset, ResetLinkSent, ResetLinkUsed, ServiceCreated, ServiceDisabled, ServiceEnabled,
+		ServiceRotated, ServiceTokenIssued, ServiceTokenRefused, SessionEnded, SessionsEnded, SessionReuse, SignInFailed, SignedIn,
+		UserCreated, SecurityLocked, NameReleased,
+	}
+}
+
+// Personal returns the actions that a user sees in the list of what happened to the own credentials.
+func Personal() []Action {
+	return []Action{
+		SignedIn, SignInFailed, SessionEnded, SessionsEnded, SessionReuse, CredentialsChanged, ChangeRefused, CredentialsReverted,
+		PasswordReset, ResetLinkSent, ResetLinkUsed, PasswordDisabled, SecurityLocked, NameReleased, UserCreated,
 	}
 }
 
@@ -77,26 +92,33 @@ type Party struct {
 
 // Details are the facts of an event. There is no free-form field, so that no secret can slip in.
 type Details struct {
-	Code           string   `json:"code,omitempty"`       // why it was refused: a problem code, or a finer reason
-	Violations     []string `json:"violations,omitempty"` // policy codes
-	Changed        []string `json:"changed,omitempty"`    // of username, email, pending_email, password
-	OldUsername    string   `json:"old_username,omitempty"`
-	NewUsername    string   `json:"new_username,omitempty"`
-	OldEmail       string   `json:"old_email,omitempty"`
-	NewEmail       string   `json:"new_email,omitempty"`
-	PendingEmail   string   `json:"pending_email,omitempty"` // asked for, not confirmed
-	WantedUsername string   `json:"wanted_username,omitempty"`
-	Method         string   `json:"method,omitempty"` // of a reset: temporary, set, link
-	SessionsEnded  int      `json:"sessions_ended,omitempty"`
-	Failures       int      `json:"failures,omitempty"` // consecutive failures up to now
-	Issuer         string   `json:"issuer,omitempty"`   // who vouched for the actor, if another issuer did
-	Scopes         []string `json:"scopes,omitempty"`   // that a client was given
-	Scheme         string   `json:"scheme,omitempty"`   // hash scheme that was replaced
-	Notice         string   `json:"notice,omitempty"`   // kind of a mail
-	Typed          string   `json:"typed,omitempty"`    // short fingerprint of a name nobody has: it may be a mistyped password
-	Events         int64    `json:"events,omitempty"`   // how many events were pruned
-	Sequence       int64    `json:"sequence,omitempty"` // of the last event that was pruned
-	Chain          string   `json:"chain,omitempty"`    // of that event: what is left can be verified from there
+	Code           string           `json:"code,omitempty"`       // why it was refused: a problem code, or a finer reason
+	Violations     []string         `json:"violations,omitempty"` // policy codes
+	Changed        []string         `json:"changed,omitempty"`    // of username, email, pending_email, password
+	OldUsername    string           `json:"old_username,omitempty"`
+	NewUsername    string           `json:"new_username,omitempty"`
+	OldEmail       string           `json:"old_email,omitempty"`
+	NewEmail       string           `json:"new_email,omitempty"`
+	PendingEmail   string           `json:"pending_email,omitempty"` // asked for, not confirmed
+	WantedUsername string           `json:"wanted_username,omitempty"`
+	Method         string           `json:"method,omitempty"` // of a reset: temporary, set, link
+	SessionsEnded  int              `json:"sessions_ended,omitempty"`
+	Failures       int              `json:"failures,omitempty"`      // consecutive failures up to now
+	Issuer         string           `json:"issuer,omitempty"`        // who vouched for the actor, if another issuer did
+	Scopes         []string         `json:"scopes,omitempty"`        // that a client was given
+	Scheme         string           `json:"scheme,omitempty"`        // hash scheme that was replaced
+	Notice         string           `json:"notice,omitempty"`        // kind of a mail
+	Typed          string           `json:"typed,omitempty"`         // short fingerprint of a name nobody has: it may be a mistyped password
+	EndedSession   string           `json:"ended_session,omitempty"` // another session than the one in use
+	Operation      string           `json:"operation,omitempty"`     // which one the caller may not call at all
+	ReleasedName   string           `json:"released_name,omitempty"` // folded
+	OldPolicy      *user.Policy     `json:"old_policy,omitempty"`
+	NewPolicy      *user.Policy     `json:"new_policy,omitempty"`
+	OldNaming      *identifier.Rule `json:"old_naming,omitempty"`
+	NewNaming      *identifier.Rule `json:"new_naming,omitempty"`
+	Events         int64            `json:"events,omitempty"`   // how many events were pruned
+	Sequence       int64            `json:"sequence,omitempty"` // of the last event that was pruned
+	Chain          string           `json:"chain,omitempty"`    // of that event: what is left can be verified from there
 }
 
 // Event is one thing that happened.
@@ -123,6 +145,18 @@ func New(action Action, outcome Outcome, actor access.Actor, target user.User, o
 	}
 	if event.AccountID == "" {
 		event.AccountID = UnknownAccount
+	}
+	return event
+}
+
+// AccountKind is the kind of a target that is an account, not one of its users.
+const AccountKind access.Kind = "account"
+
+// About makes an event about an account by actor, at the time and from the place of the request.
+func About(action Action, outcome Outcome, actor access.Actor, account user.Account, origin access.Origin, at time.Time) Event {
+	event := New(action, outcome, actor, user.User{AccountID: account.ID}, origin, at)
+	if account.ID != "" {
+		event.Target = Party{Kind: AccountKind, ID: account.ID, Name: account.Name}
 	}
 	return event
 }

@@ -1,7 +1,7 @@
 // Package change describes what one save writes: a value that a use case fills in and the store applies whole or not
 // at all.
 //
-// It is a leaf over the words of access, audit, outbox and user, so that the packages that change things need not know each other.
+// It is a leaf over the words of access, audit, identifier, outbox and user, so that the packages that change things need not know each other.
 package change
 
 import (
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/salesexec/credentials/internal/audit"
+	"github.com/salesexec/credentials/internal/identifier"
 	"github.com/salesexec/credentials/internal/outbox"
 	"github.com/salesexec/credentials/internal/user"
 )
@@ -48,6 +49,12 @@ type Release struct {
 	HeldUntil time.Time
 }
 
+// Free lets anybody take a held identifier from now on. It must still be held for this user.
+type Free struct {
+	Key    string
+	UserID user.ID
+}
+
 // Rename is one line of the username history: the user is called NewUsername from At on.
 type Rename struct {
 	UserID      user.ID
@@ -64,7 +71,8 @@ type EndSessions struct {
 	UserID user.ID
 	Except string // session id that stays
 	Only   string // session id that alone ends
-	Why    string // sign_out, password_changed, password_reset, refresh_reused, too_many_failures, disabled, reverted, security_locked
+	Live   bool   // and it must be live: else ErrConflict
+	Why    string // sign_out, password_changed, password_reset, refresh_reused, too_many_failures, disabled, reverted, security_locked, ended_by_user
 }
 
 // Renew brings the one session that stays up to date: it belongs to the new generation, and only refresh tokens made
@@ -75,6 +83,15 @@ type Renew struct {
 	RefreshSalt  string
 	RefreshCount int64
 	ExpiresAt    time.Time
+}
+
+// Settings replaces the policy or the naming rule of an account, if it is still of the version that the decision was made on.
+type Settings struct {
+	AccountID string
+	Policy    *user.Policy     // and PolicyVersion+1
+	Naming    *identifier.Rule // or NamingVersion+1
+	Version   int64            // of the one that is replaced
+	Versions  []int64          // If-Match: the versions the caller accepts; nil for any
 }
 
 // Purpose is what a mailed link is good for: a token of one purpose is nothing to another (REC-07, ASVS 6.6.2).
@@ -124,11 +141,12 @@ type Redeem struct {
 type Change struct {
 	At      time.Time
 	Actor   *Guard     // the acting user's row must still be of this revision (role, team and status included)
-	Target  *Guard     // and so must the changed user's
+	Target  *Guard     // and so must the changed user's, or the one that the change was decided by
 	User    *user.User // the new state of Target's row; the store sets Revision+1
 	Create  *user.User // a new user
 	Release []Release
 	Claim   []Claim
+	Free    *Free
 	Rename  *Rename
 	End     *EndSessions
 	Renew   *Renew
@@ -138,6 +156,7 @@ type Change struct {
 	Tokens  []Token
 	Outbox  []outbox.Message
 	GiveUp  *outbox.Claimed // a message that is not tried again
+	Account *Settings
 	Audit   []audit.Event
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -17,17 +18,6 @@ import (
 	"github.com/salesexec/credentials/internal/secret"
 	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/user"
-)
-
-// Method is how a password is reset.
-type Method string
-
-// The methods. Temporary is generated and shown once; with Set the administrator chooses it. Both are good for 24 hours
-// and only for choosing a new password. Link mails a one-time link.
-const (
-	Temporary Method = "temporary"
-	Set       Method = "set"
-	Link      Method = "link"
 )
 
 // Visible finds a user that the actor may look at. ErrNotFound for one who does not exist and one out of reach alike.
@@ -55,10 +45,15 @@ func (m *Manager) managed(ctx context.Context, actor access.Actor, id user.ID) (
 		return session.Member{}, ErrUseSelfService
 	}
 	member, err := m.Visible(ctx, actor, id)
-	if err == nil && actor.Kind == access.Service && member.User.Role == user.Administrator && !actor.HasScope(access.ScopeResetAdministrators) {
+	if err == nil && !mayChange(actor, member.User) {
 		return session.Member{}, ErrNotFound
 	}
 	return member, err
+}
+
+// mayChange keeps services that were not given administrators from changing them.
+func mayChange(actor access.Actor, target user.User) bool {
+	return actor.Kind != access.Service || target.Role != user.Administrator || actor.HasScope(access.ScopeResetAdministrators)
 }
 
 // actorGuard makes the save fail when the acting administrator was changed meanwhile: moved, demoted, disabled.
@@ -131,7 +126,7 @@ func (m *Manager) ChangeAnother(ctx context.Context, actor access.Actor, id user
 	}
 	event := audit.New(audit.CredentialsChanged, audit.Done, actor, before, wanted.Origin, c.At)
 	event.Reason = wanted.Reason
-	if err := m.rename(wanted, actor, before, &c, &event); err != nil {
+	if err := m.rename(wanted, actor, member, &c, &event); err != nil {
 		return user.User{}, m.refuse(ctx, actor, before, wanted.Origin, wanted.Reason, err)
 	}
 	if event.Details.Changed == nil {
@@ -164,16 +159,27 @@ func shapeAnother(w ChangeAnother) error {
 
 // rename puts the new username and e-mail into the change. A username that is the user's e-mail address follows it
 // (product.md decision 11): the old address must not go on signing in.
-func (m *Manager) rename(w ChangeAnother, actor access.Actor, before user.User, c *change.Change, event *audit.Event) error {
+func (m *Manager) rename(w ChangeAnother, actor access.Actor, member session.Member, c *change.Change, event *audit.Event) error {
+	before := member.User
+	n := namer{account: member.Account, user: before, email: before.Email, anyEmail: true}
+	if w.Email != nil {
+		n.email = *w.Email
+	}
 	var name, address []change.FieldError
+	var err error
 	if w.Username != nil {
-		name = m.renameTo(*w.Username, actor, before, c, event)
+		if name, err = m.renameTo(*w.Username, n, actor, c, event); err != nil {
+			return err
+		}
 	}
 	if w.Email != nil && *w.Email != before.Email {
-		address = m.readdress(*w.Email, before, c, event)
+		address = m.readdress(*w.Email, member, c, event)
 	}
 	if w.Username == nil && c.User.Email != before.Email && follows(before) {
-		name = m.renameTo(c.User.Email, actor, before, c, event) // "" is refused: the user would have no name
+		n.follows = true
+		if name, err = m.renameTo(c.User.Email, n, actor, c, event); err != nil { // "" is refused: the user would have no name
+			return err
+		}
 	}
 	if wrong := append(name, address...); wrong != nil {
 		return &change.RejectedError{Policy: name != nil, Fields: wrong}
@@ -181,22 +187,22 @@ func (m *Manager) rename(w ChangeAnother, actor access.Actor, before user.User, 
 	return nil
 }
 
-func (m *Manager) renameTo(wanted string, actor access.Actor, before user.User, c *change.Change, event *audit.Event) []change.FieldError {
-	r, wrong := m.parseRenaming(before, wanted, true)
-	if wrong != nil {
-		return wrong
+func (m *Manager) renameTo(wanted string, n namer, actor access.Actor, c *change.Change, event *audit.Event) ([]change.FieldError, error) {
+	r, wrong, err := n.renaming(wanted)
+	if wrong != nil || err != nil {
+		return wrong, err
 	}
 	if r.changed {
-		r.apply(c, before, audit.PartyOf(actor), m.config.HoldTime)
+		r.apply(c, n.user, audit.PartyOf(actor), m.HoldTime(n.account))
 		event.Details.Changed = append(event.Details.Changed, "username")
-		event.Details.OldUsername, event.Details.NewUsername = before.Username, r.display
+		event.Details.OldUsername, event.Details.NewUsername = n.user.Username, r.display
 	}
-	return nil
+	return nil, nil
 }
 
 // readdress puts another e-mail address into the change. What an administrator enters counts as confirmed: the
 // administrator vouches for it.
-func (m *Manager) readdress(wanted string, before user.User, c *change.Change, event *audit.Event) []change.FieldError {
+func (m *Manager) readdress(wanted string, member session.Member, c *change.Change, event *audit.Event) []change.FieldError {
 	var address identifier.Email
 	if wanted != "" {
 		var wrong []change.FieldError
@@ -204,13 +210,13 @@ func (m *Manager) readdress(wanted string, before user.User, c *change.Change, e
 			return wrong
 		}
 	}
-	m.moveEmail(address, address.Address != "", before, c, event)
+	m.moveEmail(address, address.Address != "", member.Account, member.User, c, event)
 	return nil
 }
 
 // Reset is how an administrator or a service wants a user's password to be reset.
 type Reset struct {
-	Method      Method // empty: Temporary
+	Method      user.ResetMethod // empty: user.Temporary
 	NewPassword *secret.Text
 	Reason      string
 	DisableNow  bool
@@ -221,19 +227,19 @@ type Reset struct {
 // ResetDone is what came of a reset.
 type ResetDone struct {
 	User              user.User
-	Method            Method
-	TemporaryPassword secret.Text // with Temporary: to be shown once
+	Method            user.ResetMethod
+	TemporaryPassword secret.Text // with user.Temporary: to be shown once
 	ExpiresAt         time.Time
 	SessionsEnded     int
 }
 
-// Reset replaces the password of a user the actor manages, ends all its sessions and lifts a lock-out; with the method Link
+// Reset replaces the password of a user the actor manages, ends all its sessions and lifts a lock-out; with the method user.Link
 // it mails a link, and nothing changes before that is used unless DisableNow is given. Errors:
 // ErrNotFound, ErrUseSelfService, *change.RejectedError, change.ErrVersion, change.ErrConflict and
 // *password.OverloadedError; nothing is changed then.
 func (m *Manager) Reset(ctx context.Context, actor access.Actor, id user.ID, wanted Reset) (ResetDone, error) {
 	if wanted.Method == "" {
-		wanted.Method = Temporary
+		wanted.Method = user.Temporary
 	}
 	member, err := m.managed(ctx, actor, id)
 	if err != nil {
@@ -242,7 +248,7 @@ func (m *Manager) Reset(ctx context.Context, actor access.Actor, id user.ID, wan
 	if err := m.checkReset(member, wanted); err != nil {
 		return ResetDone{}, m.refuse(ctx, actor, member.User, wanted.Origin, keptReason(wanted.Reason), err)
 	}
-	if wanted.Method == Link {
+	if wanted.Method == user.Link {
 		return m.sendResetLink(ctx, actor, member, wanted)
 	}
 	return m.reset(ctx, actor, member, wanted)
@@ -252,20 +258,23 @@ func (m *Manager) checkReset(member session.Member, w Reset) error {
 	wrong := wrongReason(w.Reason)
 	given := w.NewPassword != nil && !w.NewPassword.Empty()
 	switch w.Method {
-	case Temporary:
-	case Set:
+	case user.Temporary:
+	case user.Set:
 		if !given {
 			wrong = append(wrong, change.Required("/new_password", "Give the password that the user will sign in with once."))
 		}
-	case Link:
+	case user.Link:
 		wrong = append(wrong, m.checkLink(member.User)...)
 	default:
 		wrong = append(wrong, change.FieldError{Pointer: "/method", Code: "invalid", Detail: "Use temporary, set or link."})
 	}
-	if w.Method != Set && w.NewPassword != nil {
+	if slices.Contains(user.ResetMethods(), w.Method) && !member.Account.Policy.Allows(w.Method) {
+		wrong = append(wrong, notAllowed(member.Account.Policy))
+	}
+	if w.Method != user.Set && w.NewPassword != nil {
 		wrong = append(wrong, change.FieldError{Pointer: "/new_password", Code: "invalid", Detail: "A new_password goes with the method set only."})
 	}
-	if w.DisableNow && w.Method != Link {
+	if w.DisableNow && w.Method != user.Link {
 		wrong = append(wrong, change.FieldError{Pointer: "/disable_now", Code: "invalid", Detail: "The methods temporary and set replace the old password at once; disable_now goes with link only."})
 	}
 	if wrong != nil {
@@ -275,11 +284,20 @@ func (m *Manager) checkReset(member session.Member, w Reset) error {
 		return err
 	}
 	if given {
-		if found := m.checkPassword(*w.NewPassword, member.Account, member.User, member.User); len(found) > 0 {
+		if found := m.refusals(*w.NewPassword, member.Account, member.User, member.User); found != nil {
 			return &change.RejectedError{Policy: true, Fields: found}
 		}
 	}
 	return nil
+}
+
+// notAllowed says which methods an account has left on.
+func notAllowed(policy user.Policy) change.FieldError {
+	names := make([]string, len(policy.ResetMethods))
+	for i, method := range policy.ResetMethods {
+		names[i] = string(method)
+	}
+	return change.FieldError{Pointer: "/method", Code: "invalid", Detail: "The account does not allow this method. Use " + strings.Join(names, " or ") + "."}
 }
 
 func (m *Manager) reset(ctx context.Context, actor access.Actor, member session.Member, w Reset) (ResetDone, error) {
@@ -288,7 +306,7 @@ func (m *Manager) reset(ctx context.Context, actor access.Actor, member session.
 	if err != nil {
 		return ResetDone{}, err
 	}
-	if w.Method == Temporary {
+	if w.Method == user.Temporary {
 		done.TemporaryPassword = chosen
 	}
 	hash, err := m.hasher.Hash(ctx, password.Staff, chosen)
@@ -324,7 +342,7 @@ func (m *Manager) reset(ctx context.Context, actor access.Actor, member session.
 }
 
 func (m *Manager) choose(w Reset, account user.Account) (secret.Text, error) {
-	if w.Method == Set {
+	if w.Method == user.Set {
 		return *w.NewPassword, nil
 	}
 	chosen, err := password.Generate(m.PolicyFor(account).MinLength)

@@ -9,6 +9,7 @@
 package credential
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,6 @@ import (
 	"github.com/salesexec/credentials/internal/access"
 	"github.com/salesexec/credentials/internal/audit"
 	"github.com/salesexec/credentials/internal/change"
-	"github.com/salesexec/credentials/internal/identifier"
 	"github.com/salesexec/credentials/internal/notice"
 	"github.com/salesexec/credentials/internal/password"
 	"github.com/salesexec/credentials/internal/session"
@@ -59,6 +59,12 @@ type Store interface {
 	// Commit saves a change whole or not at all: change.ErrConflict, change.ErrVersion, change.ErrIdentifierTaken,
 	// change.ErrLinkInvalid.
 	Commit(ctx context.Context, c change.Change) (change.Result, error)
+	// Account finds an account. session.ErrNotFound when there is none.
+	Account(ctx context.Context, id string) (user.Account, error)
+	// Identifier tells who has the folded identifier, or has it held. session.ErrNotFound when nobody does.
+	Identifier(ctx context.Context, key string) (Identifier, error)
+	// Pending returns users of the account who at now wait to confirm the folded address, in the order of their ids.
+	Pending(ctx context.Context, accountID, key string, now time.Time) ([]user.User, error)
 	Lister
 }
 
@@ -70,8 +76,8 @@ type Tokens interface {
 
 // Config are a Manager's settings.
 type Config struct {
-	Policy   password.Policy // the deployment's; an account may set its own minimum length
-	HoldTime time.Duration   // how long a released identifier is held for its former owner
+	Policy   password.Policy // the deployment's; an account may set its own minimum length, and block further words
+	HoldTime time.Duration   // how long a released identifier is held for its former owner, unless the account sets another time
 	Notices  *notice.Composer
 	Now      func() time.Time
 	Log      *slog.Logger
@@ -96,10 +102,17 @@ func New(config Config, store Store, hasher *password.Hasher, limiter *throttle.
 // PolicyFor returns the password policy in force in an account; the zero Account has the deployment's.
 func (m *Manager) PolicyFor(account user.Account) password.Policy {
 	policy := m.config.Policy
-	if account.MinPasswordLength > 0 {
-		policy.MinLength = account.MinPasswordLength
-	}
+	policy.MinLength = cmp.Or(account.Policy.MinLength, policy.MinLength)
+	policy.BlockedWords = account.Policy.BlockedWords
 	return policy
+}
+
+// HoldTime returns how long an identifier that a user of the account releases is held for that user.
+func (m *Manager) HoldTime(account user.Account) time.Duration {
+	if days := account.Policy.HoldDays; days > 0 {
+		return time.Duration(days) * 24 * time.Hour
+	}
+	return m.config.HoldTime
 }
 
 // Precondition is If-Match: the versions the caller accepts, or nil for any.
@@ -110,69 +123,6 @@ func (p Precondition) check(u user.User) error {
 		return change.ErrVersion
 	}
 	return nil
-}
-
-// renaming is a username on its way: what it becomes, and what has to be claimed and released for it.
-type renaming struct {
-	to      identifier.Username
-	display string
-	changed bool // the shown name differs from the one before
-	moved   bool // and so does the folded one
-}
-
-// parseRenaming returns what is wrong with the wanted username, if anything, as violations of /username.
-func (m *Manager) parseRenaming(u user.User, wanted string, mayTakeAnyEmail bool) (renaming, []change.FieldError) {
-	if wanted == u.Username { // also one that a rule of today would not give
-		return renaming{display: u.Username}, nil
-	}
-	if wanted == "" {
-		return renaming{}, []change.FieldError{change.Required("/username", "Give a username of 2 to 64 letters or digits.")}
-	}
-	var name identifier.Username
-	var err error
-	if identifier.LooksLikeEmail(wanted) {
-		name, err = emailAsUsername(u, wanted, mayTakeAnyEmail)
-	} else {
-		name, err = identifier.ParseUsername(wanted)
-	}
-	if wrong, ok := errors.AsType[*identifier.Error](err); ok {
-		return renaming{}, []change.FieldError{{Pointer: "/username", Code: wrong.Code, Detail: wrong.Detail}}
-	}
-	r := renaming{to: name, display: name.Display, changed: name.Display != u.Username, moved: name.Key != identifier.Key(u.Username)}
-	if r.moved && identifier.Reserved(name.Key) {
-		return renaming{}, []change.FieldError{{Pointer: "/username", Code: "reserved", Detail: "This name is reserved. Choose another one."}}
-	}
-	return r, nil
-}
-
-// emailAsUsername allows a user the own confirmed address, and an administrator any (product.md decision 11).
-func emailAsUsername(u user.User, wanted string, any bool) (identifier.Username, error) {
-	address, err := identifier.ParseEmail(wanted)
-	if err != nil {
-		return identifier.Username{}, err
-	}
-	own, ownErr := identifier.ParseEmail(u.Email)
-	owned := ownErr == nil && u.EmailVerified && own.Key == address.Key || address.Key == identifier.Key(u.Username)
-	if !any && !owned {
-		return identifier.Username{}, &identifier.Error{
-			Code: "invalid", Detail: "An e-mail address can be your username only if it is your own confirmed address.",
-		}
-	}
-	return identifier.Username{Display: address.Address, Key: address.Key}, nil
-}
-
-// apply writes the renaming into the change.
-func (r renaming) apply(c *change.Change, before user.User, by audit.Party, hold time.Duration) {
-	c.User.Username = r.display
-	c.Rename = &change.Rename{
-		UserID: before.ID, AccountID: before.AccountID, OldKey: identifier.Key(before.Username),
-		NewUsername: r.display, NewKey: r.to.Key, At: c.At, By: by,
-	}
-	if !r.moved {
-		return
-	}
-	c.Release = append(c.Release, change.Release{Key: identifier.Key(before.Username), UserID: before.ID, Username: true, HeldUntil: c.At.Add(hold)})
-	c.Claim = append(c.Claim, change.Claim{Key: r.to.Key, UserID: before.ID, AccountID: before.AccountID, IsUsername: true})
 }
 
 // save commits a change and records a refusal that the database made: a concurrent change, a taken name.
@@ -190,7 +140,12 @@ func (m *Manager) save(ctx context.Context, actor access.Actor, before user.User
 
 // refuse records why a change was not made and returns cause.
 func (m *Manager) refuse(ctx context.Context, actor access.Actor, target user.User, origin access.Origin, reason string, cause error) error {
-	event := m.refusalEvent(actor, target, origin, reason, refusalCode(cause))
+	return m.recordCause(ctx, m.refusalEvent(actor, target, origin, reason, ""), cause)
+}
+
+// recordCause completes the event of a refusal with its cause, records it and returns the cause.
+func (m *Manager) recordCause(ctx context.Context, event audit.Event, cause error) error {
+	event.Details.Code = refusalCode(cause)
 	if rejected, ok := errors.AsType[*change.RejectedError](cause); ok {
 		for _, f := range rejected.Fields {
 			event.Details.Violations = append(event.Details.Violations, f.Pointer+" "+f.Code)
@@ -199,14 +154,16 @@ func (m *Manager) refuse(ctx context.Context, actor access.Actor, target user.Us
 	return errors.Join(cause, m.recordRefusal(ctx, event))
 }
 
-// RecordDenied puts a change that the actor's role or scope does not allow into the audit trail, under the problem code
-// that the caller gets. id is whom it aimed at, or "" for the actor's own.
-func (m *Manager) RecordDenied(ctx context.Context, actor access.Actor, id user.ID, code string, origin access.Origin) error {
+// RecordDenied puts a change that the actor's role or scope does not allow into the audit trail, with the operation and the
+// problem code that the caller gets. id is whom it aimed at, or "" for the actor's own and for what belongs to no user.
+func (m *Manager) RecordDenied(ctx context.Context, actor access.Actor, operation string, id user.ID, code string, origin access.Origin) error {
 	target := actor.User
 	if id != "" || actor.Kind != access.Person {
 		target = unknown(actor, id)
 	}
-	return m.recordRefusal(ctx, m.refusalEvent(actor, target, origin, "", code))
+	event := m.refusalEvent(actor, target, origin, "", code)
+	event.Details.Operation = operation
+	return m.recordRefusal(ctx, event)
 }
 
 func (m *Manager) refusalEvent(actor access.Actor, target user.User, origin access.Origin, reason, code string) audit.Event {
@@ -243,6 +200,7 @@ func refusalCode(err error) string {
 	}{
 		{ErrNotFound, "not_found"},
 		{ErrUseSelfService, "use_self_service"},
+		{ErrForbidden, "forbidden"},
 		{ErrWrongCurrentPassword, "wrong_current_password"},
 		{ErrPasswordDisabled, "password_disabled"},
 		{ErrMustChangePassword, "must_change_password"},

@@ -45,7 +45,7 @@ func follows(u user.User) bool {
 }
 
 // moveEmail puts another e-mail address, or none, into the change, and what is claimed and released for it.
-func (m *Manager) moveEmail(to identifier.Email, verified bool, before user.User, c *change.Change, event *audit.Event) {
+func (m *Manager) moveEmail(to identifier.Email, verified bool, account user.Account, before user.User, c *change.Change, event *audit.Event) {
 	oldKey := ""
 	if old, err := identifier.ParseEmail(before.Email); err == nil {
 		oldKey = old.Key
@@ -59,15 +59,15 @@ func (m *Manager) moveEmail(to identifier.Email, verified bool, before user.User
 		return
 	}
 	if oldKey != "" {
-		c.Release = append(c.Release, change.Release{Key: oldKey, UserID: before.ID, HeldUntil: c.At.Add(m.config.HoldTime)})
+		c.Release = append(c.Release, change.Release{Key: oldKey, UserID: before.ID, HeldUntil: c.At.Add(m.HoldTime(account))})
 	}
 	if to.Key != "" {
 		c.Claim = append(c.Claim, change.Claim{Key: to.Key, UserID: before.ID, AccountID: before.AccountID, IsEmail: true})
 	}
 }
 
-// followEmail renames a user whose username is the e-mail address to the new one.
-func (m *Manager) followEmail(to identifier.Email, actor access.Actor, before user.User, c *change.Change, event *audit.Event) {
+// followEmail renames a user whose username is the e-mail address to the new one, whatever the naming rule says of new names.
+func (m *Manager) followEmail(to identifier.Email, actor access.Actor, account user.Account, before user.User, c *change.Change, event *audit.Event) {
 	if !follows(before) {
 		return
 	}
@@ -76,7 +76,7 @@ func (m *Manager) followEmail(to identifier.Email, actor access.Actor, before us
 	if !r.changed {
 		return
 	}
-	r.apply(c, before, audit.PartyOf(actor), m.config.HoldTime)
+	r.apply(c, before, audit.PartyOf(actor), m.HoldTime(account))
 	event.Details.Changed = append(event.Details.Changed, "username")
 	event.Details.OldUsername, event.Details.NewUsername = before.Username, r.display
 }
@@ -102,8 +102,8 @@ func (m *Manager) setOwnEmail(ctx context.Context, o *own, c *change.Change, eve
 	case o.address == nil:
 		return m.cancelPending(before, c, event)
 	case !m.config.Notices.On():
-		m.moveEmail(*o.address, false, before, c, event)
-		m.followEmail(*o.address, o.actor, before, c, event)
+		m.moveEmail(*o.address, false, o.actor.Account, before, c, event)
+		m.followEmail(*o.address, o.actor, o.actor.Account, before, c, event)
 		return nil
 	}
 	return m.askToConfirm(ctx, o, c, event)
@@ -180,9 +180,9 @@ func (m *Manager) confirm(l *link) error {
 		return change.ErrLinkInvalid
 	}
 	l.event = audit.New(audit.CredentialsChanged, audit.Done, l.actor, before, l.origin, l.c.At)
-	l.event.Details.Method = string(Link)
-	m.moveEmail(address, true, before, &l.c, &l.event)
-	m.followEmail(address, l.actor, before, &l.c, &l.event)
+	l.event.Details.Method = string(user.Link)
+	m.moveEmail(address, true, l.member.Account, before, &l.c, &l.event)
+	m.followEmail(address, l.actor, l.member.Account, before, &l.c, &l.event)
 	l.c.User.Version++
 	if err := m.tell(&l.c, notice.EmailChanged, l.member.Account, *l.c.User, l.event, before.Email, notice.RevertLink(before)); err != nil {
 		return err

@@ -35,6 +35,8 @@ type Lister interface {
 	Members(ctx context.Context, actor access.Actor, f Filter, after user.ID, limit int) ([]session.Member, error)
 	// UsernameHistory returns the names a user has had, the newest first.
 	UsernameHistory(ctx context.Context, id user.ID) ([]Held, error)
+	// Activity returns the events about the user that the user may see, the newest first, from before the position given.
+	Activity(ctx context.Context, u user.User, before *audit.Position, limit int) ([]audit.Event, error)
 }
 
 // List returns up to limit users that the actor may look at, after the one named, and whether there are more.
@@ -59,4 +61,17 @@ func (m *Manager) UsernameHistory(ctx context.Context, actor access.Actor, id us
 		return nil, fmt.Errorf("credential: username history: %w", err)
 	}
 	return names, nil
+}
+
+// Activity returns up to limit events about the actor's own credentials, the newest first, from before the position given,
+// and whether there are more. What others tried in vain is not among them, unless nobody knows who they were.
+func (m *Manager) Activity(ctx context.Context, actor access.Actor, before *audit.Position, limit int) ([]audit.Event, bool, error) {
+	events, err := m.store.Activity(ctx, actor.User, before, limit+1)
+	if err != nil {
+		return nil, false, fmt.Errorf("credential: activity: %w", err)
+	}
+	if len(events) > limit {
+		return events[:limit], true, nil
+	}
+	return events, false, nil
 }

@@ -199,17 +199,13 @@ func (m *Manager) wrongCurrent(ctx context.Context, o *own) error {
 func (m *Manager) checkPolicy(o *own) error {
 	u, w := o.actor.User, o.wanted
 	address, invalid := o.parseEmail()
-	var wrong []change.FieldError
-	named := u
-	if w.Username != nil {
-		r, fields := m.parseRenaming(u, *w.Username, false)
-		o.renaming, wrong = &r, fields
-		if fields == nil {
-			named.Username = r.display
-		}
+	named, r, wrong, err := renamed(o.actor, w.Username)
+	if err != nil {
+		return err
 	}
+	o.renaming = r
 	if w.NewPassword != nil {
-		wrong = append(wrong, m.checkPassword(*w.NewPassword, o.actor.Account, u, named)...)
+		wrong = append(wrong, m.refusals(*w.NewPassword, o.actor.Account, u, named)...)
 		if password.Normalize(*w.NewPassword).Equal(password.Normalize(*w.CurrentPassword)) {
 			wrong = append(wrong, sameAsCurrent())
 		}
@@ -225,8 +221,9 @@ func sameAsCurrent() change.FieldError {
 	return change.FieldError{Pointer: "/new_password", Code: password.CodeSameAsCurrent, Detail: "Choose a password that differs from the current one."}
 }
 
-// checkPassword holds the password against the policy, with the words about the user as it is and as it will be.
-func (m *Manager) checkPassword(candidate secret.Text, account user.Account, before, after user.User) []change.FieldError {
+// judge holds the password against the policy, with the words about the user as it is and as it will be. It is the one gate
+// of every way to choose a password (peers bug 20), and of the dry run.
+func (m *Manager) judge(candidate secret.Text, account user.Account, before, after user.User) []password.Violation {
 	policy := m.PolicyFor(account)
 	found := policy.Check(candidate, about(after, account))
 	if before.Username != after.Username && !hasCode(found, password.CodeContextWord) {
@@ -236,12 +233,41 @@ func (m *Manager) checkPassword(candidate secret.Text, account user.Account, bef
 			}
 		}
 	}
+	return found
+}
+
+// refusals are the errors of /new_password where a password is really to be set. They are counted, those of the dry run are not.
+func (m *Manager) refusals(candidate secret.Text, account user.Account, before, after user.User) []change.FieldError {
+	found := m.judge(candidate, account, before, after)
 	if m.config.Refused != nil {
 		for _, v := range found {
 			m.config.Refused(v.Code)
 		}
 	}
 	return violations(found)
+}
+
+// CheckPassword returns what the policy has against the password if the actor chose it now, with the username if one is given:
+// what ChangeOwn would say of it, but for the current password, which it never looks at. Nothing is stored or recorded.
+func (m *Manager) CheckPassword(actor access.Actor, candidate secret.Text, username *string) ([]password.Violation, error) {
+	named, _, _, err := renamed(actor, username)
+	if err != nil {
+		return nil, err
+	}
+	return m.judge(candidate, actor.Account, actor.User, named), nil
+}
+
+// renamed returns the actor's user under the wanted username if it can have that one, and else as it is, with what is wrong.
+func renamed(actor access.Actor, wanted *string) (named user.User, r *renaming, wrong []change.FieldError, err error) {
+	named = actor.User
+	if wanted == nil {
+		return named, nil, nil, nil
+	}
+	found, wrong, err := namer{account: actor.Account, user: named, email: named.Email}.renaming(*wanted)
+	if wrong == nil && err == nil {
+		named.Username = found.display
+	}
+	return named, &found, wrong, err
 }
 
 func hasCode(found []password.Violation, code string) bool {
@@ -262,7 +288,7 @@ func (m *Manager) saveOwn(ctx context.Context, o *own) (Changed, error) {
 	}
 	event := audit.New(audit.CredentialsChanged, audit.Done, o.actor, before, o.wanted.Origin, c.At)
 	if o.renaming != nil && o.renaming.changed {
-		o.renaming.apply(&c, before, audit.PartyOf(o.actor), m.config.HoldTime)
+		o.renaming.apply(&c, before, audit.PartyOf(o.actor), m.HoldTime(o.actor.Account))
 		event.Details.Changed = append(event.Details.Changed, "username")
 		event.Details.OldUsername, event.Details.NewUsername = before.Username, after.Username
 	}

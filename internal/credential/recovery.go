@@ -36,7 +36,7 @@ func (m *Manager) sendResetLink(ctx context.Context, actor access.Actor, member 
 	}
 	after := before
 	event := audit.New(audit.ResetLinkSent, audit.Done, actor, before, w.Origin, now)
-	event.Reason, event.Details.Method = w.Reason, string(Link)
+	event.Reason, event.Details.Method = w.Reason, string(user.Link)
 	c := change.Change{
 		At: now, Actor: actorGuard(actor), User: &after,
 		Target: &change.Guard{UserID: before.ID, Revision: before.Revision, Versions: w.IfMatch}, Audit: []audit.Event{event},
@@ -60,7 +60,7 @@ func (m *Manager) sendResetLink(ctx context.Context, actor access.Actor, member 
 		return ResetDone{}, err
 	}
 	after.Revision = result.Revision
-	return ResetDone{User: after, Method: Link, ExpiresAt: now.Add(notice.ResetLife), SessionsEnded: result.SessionsEnded}, nil
+	return ResetDone{User: after, Method: user.Link, ExpiresAt: now.Add(notice.ResetLife), SessionsEnded: result.SessionsEnded}, nil
 }
 
 // RedeemReset lets the holder of a reset link choose a new password, under the policy of everywhere (REC-08, peers bug 20). It
@@ -84,7 +84,7 @@ func (m *Manager) RedeemReset(ctx context.Context, token, chosen secret.Text, or
 // setByLink puts the chosen password into the change. It is hashed once, however often the use of the link starts over.
 func (m *Manager) setByLink(ctx context.Context, l *link, chosen secret.Text, hash *string) error {
 	before := l.member.User
-	wrong := m.checkPassword(chosen, l.member.Account, before, before)
+	wrong := m.refusals(chosen, l.member.Account, before, before)
 	if wrong == nil && *hash == "" {
 		var err error
 		if wrong, err = m.sameAsCurrent(ctx, chosen, before); err != nil {
@@ -105,7 +105,7 @@ func (m *Manager) setByLink(ctx context.Context, l *link, chosen secret.Text, ha
 	l.c.Forgive = []string{session.ThrottleSubject(before.ID)}
 	l.c.Voided(before.ID, everyPurpose()...)
 	l.event = audit.New(audit.ResetLinkUsed, audit.Done, l.actor, before, l.origin, l.c.At)
-	l.event.Details.Changed, l.event.Details.Method = []string{"password"}, string(Link)
+	l.event.Details.Changed, l.event.Details.Method = []string{"password"}, string(user.Link)
 	return m.tell(&l.c, notice.PasswordChanged, l.member.Account, before, l.event, before.Email, nil)
 }
 
@@ -163,7 +163,7 @@ func (m *Manager) restore(ctx context.Context, l *link) error {
 		if free {
 			name := identifier.Username{Display: old.Username, Key: identifier.Key(old.Username)}
 			r := renaming{to: name, display: name.Display, changed: true, moved: name.Key != identifier.Key(before.Username)}
-			r.apply(&l.c, before, audit.PartyOf(l.actor), m.config.HoldTime)
+			r.apply(&l.c, before, audit.PartyOf(l.actor), m.HoldTime(l.member.Account))
 			l.event.Details.Changed = append(l.event.Details.Changed, "username")
 			l.event.Details.OldUsername, l.event.Details.NewUsername = before.Username, old.Username
 		}
@@ -177,7 +177,7 @@ func (m *Manager) restore(ctx context.Context, l *link) error {
 	}
 	free, err := m.free(ctx, l, address.Key)
 	if err == nil && free {
-		m.moveEmail(address, old.EmailVerified, before, &l.c, &l.event)
+		m.moveEmail(address, old.EmailVerified, l.member.Account, before, &l.c, &l.event)
 	}
 	return err
 }

@@ -196,7 +196,7 @@ func (s *Server) ChangeUserCredentials(ctx context.Context, request api.ChangeUs
 func (s *Server) ResetPassword(ctx context.Context, request api.ResetPasswordRequestObject) (api.ResetPasswordResponseObject, error) {
 	wanted := credential.Reset{IfMatch: precondition(request.Params.IfMatch), Origin: originOf(ctx)}
 	if body := request.Body; body != nil {
-		wanted.Method, wanted.NewPassword, wanted.Reason = credential.Method(deref(body.Method)), body.NewPassword, deref(body.Reason)
+		wanted.Method, wanted.NewPassword, wanted.Reason = user.ResetMethod(deref(body.Method)), body.NewPassword, deref(body.Reason)
 		wanted.DisableNow = body.DisableNow != nil && *body.DisableNow
 	}
 	done, err := s.credentials.Reset(ctx, actorOf(ctx), user.ID(request.ID), wanted)

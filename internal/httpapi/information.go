@@ -11,7 +11,6 @@ import (
 	"github.com/salesexec/credentials/api"
 	"github.com/salesexec/credentials/internal/access"
 	"github.com/salesexec/credentials/internal/credential"
-	"github.com/salesexec/credentials/internal/identifier"
 )
 
 // GetJwks publishes the keys of access tokens.
@@ -40,13 +39,6 @@ func (s *Server) GetIssuerMetadata(context.Context, api.GetIssuerMetadataRequest
 // GetOpenapi sends the contract.
 func (s *Server) GetOpenapi(context.Context, api.GetOpenapiRequestObject) (api.GetOpenapiResponseObject, error) {
 	return api.GetOpenapi200ApplicationYamlResponse{Body: bytes.NewReader(api.Spec), ContentLength: int64(len(api.Spec))}, nil
-}
-
-func usernameRules() api.UsernameRules {
-	return api.UsernameRules{
-		MinLength: identifier.MinLength, MaxLength: identifier.MaxLength,
-		Allowed: "Letters and digits of one script, dots, underscores and hyphens, with a letter or a digit at both ends; or your own confirmed e-mail address.",
-	}
 }
 
 var problemPage = template.Must(template.New("problem").Parse(`<!doctype html>

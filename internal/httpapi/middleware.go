@@ -59,11 +59,19 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		s.config.Observe(request.Method, c.Path(), status, took)
 		actor, _ := c.Get(actorName).(access.Actor)
 		s.log.InfoContext(request.Context(), "request",
-			"request_id", originOf(request.Context()).RequestID, "method", request.Method, "path", request.URL.Path, "route", c.Path(),
+			"request_id", originOf(request.Context()).RequestID, "method", request.Method, "path", loggedPath(c), "route", c.Path(),
 			"status", status, "took_ms", took.Milliseconds(), "ip", originOf(request.Context()).IP,
 			"user_id", string(actor.User.ID), "client_id", actor.ClientID, "trace_id", traceID(request.Header.Get("traceparent")))
 		return nil
 	}
+}
+
+// loggedPath keeps names out of the log where they are part of the path (LOG-04): ids tell enough.
+func loggedPath(c echo.Context) string {
+	if c.Param("username") != "" {
+		return c.Path()
+	}
+	return c.Request().URL.Path
 }
 
 // recovering answers a panic with 500 and keeps the process alive; the stack goes to the log alone.
@@ -204,11 +212,11 @@ func withClaim(ctx context.Context, claims []string, actor access.Actor) (contex
 
 // recordDenied puts a refused change into the audit trail; a refused look is in the log alone.
 func (s *Server) recordDenied(c echo.Context, rule access.Rule, actor access.Actor, cause error) error {
-	if actor.Kind == access.Nobody || !rule.Limited {
+	if actor.Kind == access.Nobody || !rule.Limited || rule.ReadOnly {
 		return nil
 	}
 	ctx := c.Request().Context()
-	return s.credentials.RecordDenied(ctx, actor, user.ID(c.Param("id")), answerTo(cause).kind.Code, originOf(ctx))
+	return s.credentials.RecordDenied(ctx, actor, rule.Operation, user.ID(c.Param("id")), answerTo(cause).kind.Code, originOf(ctx))
 }
 
 // checkQuery refuses secrets in the URL, where logs and histories keep them (PW-25, ASVS 14.2.1). They are not read

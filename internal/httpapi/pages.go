@@ -63,13 +63,13 @@ func hashSource(text string) string {
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
-// page is an answer in HTML with a policy of its own.
-type page struct {
+// htmlPage is an answer in HTML with a policy of its own.
+type htmlPage struct {
 	policy string
 	body   []byte
 }
 
-func (p page) visit(w http.ResponseWriter) error {
+func (p htmlPage) visit(w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", p.policy)
 	w.WriteHeader(http.StatusOK)
@@ -77,12 +77,12 @@ func (p page) visit(w http.ResponseWriter) error {
 	return err
 }
 
-func (p *pages) render(name, policy string, data any) (page, error) {
+func (p *pages) render(name, policy string, data any) (htmlPage, error) {
 	var body bytes.Buffer
 	if err := p.templates.ExecuteTemplate(&body, name, data); err != nil {
-		return page{}, fmt.Errorf("httpapi: page %s: %w", name, err)
+		return htmlPage{}, fmt.Errorf("httpapi: page %s: %w", name, err)
 	}
-	return page{policy: policy, body: body.Bytes()}, nil
+	return htmlPage{policy: policy, body: body.Bytes()}, nil
 }
 
 // linkPage is what the page of a mailed link says. It changes nothing until its button is pressed: mail scanners follow links.
@@ -98,7 +98,7 @@ type linkPage struct {
 	Script                       template.JS
 }
 
-func (s *Server) linkPage(p linkPage) (page, error) {
+func (s *Server) linkPage(p linkPage) (htmlPage, error) {
 	policy := s.credentials.PolicyFor(user.Account{})
 	p.MinLength, p.PasswordRules, p.AccountURL = policy.MinLength, policy.PasswordRules(), s.config.AccountURL
 	p.Style, p.Script = s.pages.style, s.pages.script
@@ -173,10 +173,10 @@ func (s *Server) GetChangePassword(context.Context, api.GetChangePasswordRequest
 
 // Each operation has an answer type of its own in the generated code.
 type (
-	resetPage        struct{ page }
-	confirmEmailPage struct{ page }
-	revertPage       struct{ page }
-	devMailPage      struct{ page }
+	resetPage        struct{ htmlPage }
+	confirmEmailPage struct{ htmlPage }
+	revertPage       struct{ htmlPage }
+	devMailPage      struct{ htmlPage }
 )
 
 // VisitShowResetPageResponse writes the page.

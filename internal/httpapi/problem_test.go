@@ -60,6 +60,7 @@ func sentinels() map[string]struct {
 		"session.ErrInvalidCredentials":      {session.ErrInvalidCredentials, "invalid_credentials"},
 		"session.ErrInvalidToken":            {session.ErrInvalidToken, "unauthorized"},
 		"session.ErrNoSession":               {session.ErrNoSession, "not_found"},
+		"credential.ErrForbidden":            {credential.ErrForbidden, "forbidden"},
 		"session.ErrUnsettled":               {session.ErrUnsettled, "unavailable"},
 		"throttle.ErrBusy":                   {throttle.ErrBusy, "overloaded"},
 		// What the store tells the use cases; none of them passes it on, because whether it is 401, 404 or nothing at all

@@ -9,7 +9,6 @@ import (
 	"github.com/salesexec/credentials/api"
 	"github.com/salesexec/credentials/internal/access"
 	"github.com/salesexec/credentials/internal/credential"
-	"github.com/salesexec/credentials/internal/password"
 	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/user"
 )
@@ -133,7 +132,7 @@ func teams(u user.User) []string {
 	return names
 }
 
-func etag(u user.User) string { return `"` + strconv.FormatInt(u.Version, 10) + `"` }
+func etag(u user.User) string { return versionTag(u.Version) }
 
 // precondition reads If-Match (RFC 9110 section 13.1.1): "*" and an absent header accept any version; a weak tag, or one
 // that is no version, matches none.
@@ -152,20 +151,4 @@ func precondition(header *string) credential.Precondition {
 		}
 	}
 	return accepted
-}
-
-// GetPasswordPolicy shows the rules in force, of the caller's account if there is a caller.
-func (s *Server) GetPasswordPolicy(ctx context.Context, _ api.GetPasswordPolicyRequestObject) (api.GetPasswordPolicyResponseObject, error) {
-	actor := actorOf(ctx)
-	return api.GetPasswordPolicy200JSONResponse(s.policyOf(actor)), nil
-}
-
-func (s *Server) policyOf(actor access.Actor) api.PasswordPolicy {
-	policy := s.credentials.PolicyFor(actor.Account)
-	return api.PasswordPolicy{
-		MinLength: policy.MinLength, MaxLength: password.MaxLength, LengthUnit: api.PasswordPolicyLengthUnitCodePointsAfterNFC,
-		Blocklist: policy.Blocklist != nil, BreachedPasswords: policy.Breached != nil, ContextWords: true,
-		CompositionRules: api.PasswordPolicyCompositionRulesNone, Expiry: api.PasswordPolicyExpiryNone,
-		Passwordrules: policy.PasswordRules(), Username: usernameRules(),
-	}
 }

@@ -1,6 +1,7 @@
 package password
 
 import (
+	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -20,11 +21,36 @@ const (
 // Unknown ones stay empty.
 type Context struct{ Username, Email, DisplayName, AccountName string }
 
-// explains tells whether the folded password is nothing but context words, alone, repeated or combined, with digits
-// and signs before, between or inside them. A longer phrase that has a context word in it is fine.
-func (c Context) explains(folded string) bool {
+// Bounds of the words that an account blocks: of their number, so that checking a password stays cheap, and of each in code
+// points.
+const (
+	MaxBlockedWords      = 100
+	minBlockedWordLength = 3
+	maxBlockedWordLength = 32
+)
+
+// FoldWord returns the form in which a word that an account blocks is kept and compared, or an error whose text tells people
+// what to do about it and never repeats the word.
+func FoldWord(word string) (string, error) {
+	const typed = maxBlockedWordLength * utf8.UTFMax * 4 // more than any word has whose folded form is within the bounds
+	if len(word) > typed {
+		return "", errWord
+	}
+	folded := strings.TrimSpace(Fold(word))
+	meant := strings.ContainsFunc(folded, func(r rune) bool { return isLetter(r) || unicode.IsDigit(r) })
+	if n := utf8.RuneCountInString(folded); n < minBlockedWordLength || n > maxBlockedWordLength || !meant || !typeable(folded) {
+		return "", errWord
+	}
+	return folded, nil
+}
+
+var errWord = fmt.Errorf("use %d to %d characters, with a letter or a digit among them and no control characters", minBlockedWordLength, maxBlockedWordLength)
+
+// explains tells whether the folded password is nothing but context words and the blocked ones, alone, repeated or combined,
+// with digits and signs before, between or inside them. A longer phrase that has a context word in it is fine.
+func (c Context) explains(folded string, blocked []string) bool {
 	var whole, letters []string
-	for _, word := range c.words() {
+	for _, word := range c.words(blocked) {
 		whole = append(whole, word)
 		if reduced := lettersOf(word); utf8.RuneCountInString(reduced) >= minWholeName {
 			letters = append(letters, reduced)
@@ -34,12 +60,13 @@ func (c Context) explains(folded string) bool {
 	return composed(lettersOf(folded), letters) || composed(folded, whole)
 }
 
-// words lists what is known, folded: each name whole, and its parts.
-func (c Context) words() []string {
+// words lists what is known and what is blocked, folded: each name whole, and its parts.
+func (c Context) words(blocked []string) []string {
 	email := Fold(c.Email)
 	local, _, _ := strings.Cut(email, "@")
 	words := []string{service}
-	for _, name := range []string{email, Fold(c.Username), local, Fold(c.DisplayName), Fold(c.AccountName)} {
+	names := []string{email, Fold(c.Username), local, Fold(c.DisplayName), Fold(c.AccountName)}
+	for _, name := range append(names, blocked...) {
 		least := minContextWord
 		if lettersOf(name) != "" {
 			least = minWholeName

@@ -63,9 +63,10 @@ func (e *PolicyError) Error() string {
 
 // Policy is what is asked of a new password: the very value that is enforced and published.
 type Policy struct {
-	MinLength int        // code points after NFC, MinLengthFloor to MinLengthCeiling
-	Blocklist *Blocklist // passwords that are refused whatever their length
-	Breached  Breached   // passwords known from breaches; nil if the deployment has no list of them
+	MinLength    int        // code points after NFC, MinLengthFloor to MinLengthCeiling
+	Blocklist    *Blocklist // passwords that are refused whatever their length
+	BlockedWords []string   // results of FoldWord: further words that a password must not consist of
+	Breached     Breached   // passwords known from breaches; nil if the deployment has no list of them
 }
 
 // Breached is a list of passwords known from breaches (NIST SP 800-63B-4 section 3.1.1.2, ASVS 6.2.12). It is asked for the
@@ -75,13 +76,16 @@ type Breached interface {
 	Contains(password secret.Text) bool
 }
 
-// Validate returns an error when MinLength is out of bounds or there is no blocklist.
+// Validate returns an error when MinLength is out of bounds, there is no blocklist, or there are too many blocked words.
 func (p Policy) Validate() error {
 	if p.MinLength < MinLengthFloor || p.MinLength > MinLengthCeiling {
 		return fmt.Errorf("password: minimum length %d is not from %d to %d", p.MinLength, MinLengthFloor, MinLengthCeiling)
 	}
 	if p.Blocklist == nil {
 		return fmt.Errorf("password: the policy has no blocklist")
+	}
+	if len(p.BlockedWords) > MaxBlockedWords {
+		return fmt.Errorf("password: %d blocked words are more than %d", len(p.BlockedWords), MaxBlockedWords)
 	}
 	return nil
 }
@@ -122,9 +126,13 @@ func (p Policy) guessable(folded string, about Context) []Violation {
 		found = append(found, Violation{CodeBlocklisted,
 			"This is one of the passwords tried first by attackers. Choose several words that do not belong together."})
 	}
-	if about.explains(folded) {
+	switch {
+	case about.explains(folded, nil):
 		found = append(found, Violation{CodeContextWord,
 			"Use more than your name, username, e-mail address or company with digits and signs; add words that have nothing to do with you."})
+	case len(p.BlockedWords) > 0 && about.explains(folded, p.BlockedWords):
+		found = append(found, Violation{CodeContextWord,
+			"Use more than words that your company has blocked, with digits and signs; add words that have nothing to do with it or with you."})
 	}
 	return found
 }

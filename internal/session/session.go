@@ -27,7 +27,7 @@ var (
 	ErrInvalidCredentials = errors.New("session: invalid credentials")
 	ErrInvalidToken       = errors.New("session: invalid token")
 	ErrUnsettled          = errors.New("session: the user kept changing during the sign-in")
-	ErrNoSession          = errors.New("session: the token belongs to no session of this service")
+	ErrNoSession          = errors.New("session: none of the live sessions that the user has with this service")
 )
 
 // Session starts with a sign-in, holds a rotating refresh token, and ends by sign-out, expiry or revocation.
@@ -83,6 +83,8 @@ type Store interface {
 	Member(ctx context.Context, id user.ID) (Member, error)
 	// Session finds a session with its user. ErrNotFound when there is none.
 	Session(ctx context.Context, id string) (Session, Member, error)
+	// LiveSessions returns the user's sessions that can be used at now, the newest first, after the one named.
+	LiveSessions(ctx context.Context, u user.User, now time.Time, after string, limit int) ([]Session, error)
 	// RotateRefresh moves the session's newest refresh token from one number to the next and notes its use, unless the
 	// session is ended, has another salt or has moved on: change.ErrConflict.
 	RotateRefresh(ctx context.Context, current Session, next int64, at time.Time) error

@@ -21,16 +21,19 @@ func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, err
 	err := s.transaction(ctx, func(tx *gorm.DB) error {
 		result = change.Result{}
 		for _, step := range []func() error{
-			func() error { return s.holdActor(tx, c) },
+			func() error { return s.hold(tx, c.Actor) },
+			func() error { return s.holdTarget(tx, c) },
 			func() error { return redeem(tx, c) },
 			func() error { return s.updateUser(tx, c, &result) },
 			func() error { return s.holdIdentifiers(tx, c) },
 			func() error { return s.release(tx, c.Release) },
 			func() error { return s.claim(tx, c.Claim, c.At) },
+			func() error { return free(tx, c.Free, c.At) },
 			func() error { return s.rename(tx, c.Rename) },
 			func() error { return s.renew(tx, c.Renew) },
 			func() error { return s.endSessions(tx, c, &result) },
 			func() error { return forgive(tx, c.Forgive) },
+			func() error { return replaceSettings(tx, c.Account) },
 			func() error { return void(tx, c.Void) },
 			func() error { return addTokens(tx, c.Tokens) },
 			func() error { return s.enqueue(tx, c.Outbox) },
@@ -49,20 +52,28 @@ func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, err
 	return result, nil
 }
 
-// holdActor keeps the acting user as it was decided on until the change is saved: nobody is moved or demoted in between.
-func (s *Store) holdActor(tx *gorm.DB, c change.Change) error {
-	if c.Actor == nil {
+// hold keeps a user as it was decided on until the change is saved: nobody is moved or demoted in between.
+func (s *Store) hold(tx *gorm.DB, guard *change.Guard) error {
+	if guard == nil {
 		return nil
 	}
 	var revisions []int64
-	err := tx.Raw("SELECT revision FROM users WHERE id = ?"+s.dialect.forShare(), string(c.Actor.UserID)).Scan(&revisions).Error
+	err := tx.Raw("SELECT revision FROM users WHERE id = ?"+s.dialect.forShare(), string(guard.UserID)).Scan(&revisions).Error
 	if err != nil {
 		return err
 	}
-	if !slices.Equal(revisions, []int64{c.Actor.Revision}) {
+	if !slices.Equal(revisions, []int64{guard.Revision}) {
 		return change.ErrConflict
 	}
 	return nil
+}
+
+// holdTarget holds a target whose row the change does not write; updateUser looks after the others.
+func (s *Store) holdTarget(tx *gorm.DB, c change.Change) error {
+	if c.User != nil {
+		return nil
+	}
+	return s.hold(tx, c.Target)
 }
 
 // updateUser writes the new state under the guard, in one statement: If-Match is part of it.
@@ -155,6 +166,21 @@ func (s *Store) claim(tx *gorm.DB, claims []change.Claim, now time.Time) error {
 	return nil
 }
 
+// free deletes an identifier that is still held for the user: one that was taken back, or is free already, is a conflict.
+func free(tx *gorm.DB, f *change.Free, now time.Time) error {
+	if f == nil {
+		return nil
+	}
+	deleted := tx.Exec("DELETE FROM identifiers WHERE key = ? AND user_id = ? AND held_until > ?", f.Key, string(f.UserID), moment(now))
+	if deleted.Error != nil {
+		return deleted.Error
+	}
+	if deleted.RowsAffected != 1 {
+		return change.ErrConflict
+	}
+	return nil
+}
+
 type historyRow struct {
 	ID            string
 	UserID        string
@@ -217,8 +243,14 @@ func (s *Store) endSessions(tx *gorm.DB, c change.Change, result *change.Result)
 		return expired.Error
 	}
 	update := tx.Exec("UPDATE sessions SET ended_at = ?, end_reason = ? WHERE "+where, append([]any{moment(c.At), c.End.Why}, values...)...)
+	if update.Error != nil {
+		return update.Error
+	}
 	result.SessionsEnded = int(update.RowsAffected)
-	return update.Error
+	if c.End.Live && result.SessionsEnded == 0 {
+		return change.ErrConflict // it ended while the change was made
+	}
+	return nil
 }
 
 func forgive(tx *gorm.DB, subjects []string) error {
@@ -233,7 +265,8 @@ func withCounts(events []audit.Event, result change.Result) []audit.Event {
 	counted := slices.Clone(events)
 	for i := range counted {
 		switch counted[i].Action { //nolint:exhaustive // those that may end sessions
-		case audit.PasswordReset, audit.CredentialsChanged, audit.CredentialsReverted, audit.ResetLinkSent, audit.ResetLinkUsed, audit.SecurityLocked:
+		case audit.PasswordReset, audit.CredentialsChanged, audit.CredentialsReverted, audit.SessionsEnded, audit.ResetLinkSent, audit.ResetLinkUsed,
+			audit.SecurityLocked:
 			counted[i].Details.SessionsEnded = result.SessionsEnded
 		}
 	}

@@ -103,11 +103,5 @@ func (s *Store) Administrators(ctx context.Context, accountID string) ([]user.Us
 	if err != nil {
 		return nil, s.translate(err)
 	}
-	found := make([]user.User, len(rows))
-	for i, row := range rows {
-		if found[i], err = row.user(); err != nil {
-			return nil, err
-		}
-	}
-	return found, nil
+	return usersOf(rows)
 }

@@ -124,3 +124,18 @@ func (s *Store) UsernameHistory(ctx context.Context, id user.ID) ([]credential.H
 	}
 	return names, nil
 }
+
+// Activity returns up to limit events about the user that the user may see, the newest first, from before the position given.
+func (s *Store) Activity(ctx context.Context, u user.User, before *audit.Position, limit int) ([]audit.Event, error) {
+	mine := s.query(ctx).Where("target_id <> '' AND target_id = ? AND account_id = ? AND target_kind = ?", string(u.ID), u.AccountID, string(access.Person)).
+		Where("action IN ? AND (outcome = ? OR actor_kind = '' OR actor_kind = ? AND actor_id = ?)",
+			audit.Personal(), string(audit.Done), string(access.Person), string(u.ID))
+	if before != nil {
+		mine = mine.Where("at <= ? AND (at < ? OR id < ?)", moment(before.At), moment(before.At), before.ID)
+	}
+	var rows []eventRow
+	if err := mine.Order("at DESC, id DESC").Limit(limit).Find(&rows).Error; err != nil {
+		return nil, s.translate(err)
+	}
+	return eventsOf(rows)
+}

@@ -138,3 +138,21 @@ func (s *Store) RotateRefresh(ctx context.Context, next session.Session, from in
 		return nil
 	})
 }
+
+// LiveSessions returns up to limit of the user's sessions that can still be used at now, the newest first, after the one
+// named.
+func (s *Store) LiveSessions(ctx context.Context, u user.User, now time.Time, after string, limit int) ([]session.Session, error) {
+	live := s.query(ctx).Where("user_id = ? AND ended_at IS NULL AND expires_at > ? AND generation = ?", string(u.ID), moment(now), u.Generation)
+	if after != "" {
+		live = live.Where("id < ?", after)
+	}
+	var rows []sessionRow
+	if err := live.Order("id DESC").Limit(limit).Find(&rows).Error; err != nil { // ids are in the order of time (UUIDv7)
+		return nil, s.translate(err)
+	}
+	sessions := make([]session.Session, len(rows))
+	for i, row := range rows {
+		sessions[i] = row.session()
+	}
+	return sessions, nil
+}

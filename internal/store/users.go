@@ -19,19 +19,6 @@ import (
 	"github.com/salesexec/credentials/internal/user"
 )
 
-type accountRow struct {
-	ID                string
-	Name              string
-	MinPasswordLength int
-	CreatedAt         time.Time
-}
-
-func (accountRow) TableName() string { return "accounts" }
-
-func (r accountRow) account() user.Account {
-	return user.Account{ID: r.ID, Name: r.Name, MinPasswordLength: r.MinPasswordLength}
-}
-
 type userRow struct {
 	ID                 string
 	AccountID          string
@@ -121,7 +108,8 @@ func (r memberRow) member() (session.Member, error) {
 	if err != nil {
 		return session.Member{}, err
 	}
-	return session.Member{User: u, Account: r.Account.account()}, nil
+	account, err := r.Account.account()
+	return session.Member{User: u, Account: account}, err
 }
 
 // columns lists a row's columns with the prefix memberRow expects: statements name what they read.
@@ -138,7 +126,7 @@ func memberColumns() string {
 	return columns("users", "u_", "id", "account_id", "team", "role", "also_manages", "display_name", "status", "username", "email",
 		"email_verified", "pending_email", "pending_email_until", "password_hash", "password_set_by", "password_changed_at", "must_change", "temporary_until",
 		"password_disabled_at", "generation", "generation_since", "version", "revision", "last_sign_in_at", "created_at") + ", " +
-		columns("accounts", "a_", "id", "name", "min_password_length")
+		columns("accounts", "a_", accountColumns()...)
 }
 
 const fromMembers = " FROM users JOIN accounts ON accounts.id = users.account_id "
@@ -160,23 +148,29 @@ func (s *Store) Member(ctx context.Context, id user.ID) (session.Member, error) 
 	return s.member(ctx, "", "users.id = ?", string(id))
 }
 
-// MemberByUsername finds who signs in with the folded name. session.ErrNotFound when nobody does.
+// MemberByUsername finds who signs in with the folded name: with the username, and where the account's naming rule says so
+// with the confirmed e-mail address. session.ErrNotFound when nobody does.
 func (s *Store) MemberByUsername(ctx context.Context, key string) (session.Member, error) {
-	return s.member(ctx, "JOIN identifiers ON identifiers.user_id = users.id", "identifiers.key = ? AND identifiers.is_username", key)
+	return s.member(ctx, "JOIN identifiers ON identifiers.user_id = users.id",
+		"identifiers.key = ? AND (identifiers.is_username OR identifiers.is_email AND users.email_verified AND accounts.naming_kind = ?)",
+		key, string(identifier.OwnEmail))
 }
 
 // Account finds an account. session.ErrNotFound when there is none.
 func (s *Store) Account(ctx context.Context, id string) (user.Account, error) {
 	var row accountRow
-	err := s.query(ctx).Select("id", "name", "min_password_length").Where("id = ?", id).Take(&row).Error
-	return row.account(), s.translate(err)
+	if err := s.query(ctx).Select(accountColumns()).Where("id = ?", id).Take(&row).Error; err != nil {
+		return user.Account{}, s.translate(err)
+	}
+	return row.account()
 }
 
-// CreateAccount adds an account; one that is there already stays as it is.
+// CreateAccount adds an account with a minimum length of passwords, and else the deployment's settings; one that is there
+// already stays as it is.
 func (s *Store) CreateAccount(ctx context.Context, account user.Account) error {
 	return s.transaction(ctx, func(tx *gorm.DB) error {
 		return tx.Exec("INSERT INTO accounts (id, name, min_password_length, created_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-			account.ID, account.Name, account.MinPasswordLength, moment(s.now())).Error
+			account.ID, account.Name, account.Policy.MinLength, moment(s.now())).Error
 	})
 }
 

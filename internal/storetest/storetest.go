@@ -37,6 +37,12 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		"sessions open, rotate and end":                        testSessions,
 		"THR-04 counters are exact under parallel attempts":    testThrottles,
 		"THR-08 rates are exact under parallel requests":       testRates,
+		"settings of an account are versioned":                 testSettings,
+		"parallel settings: one wins":                          testParallelSettings,
+		"an e-mail signs in where the rule says so":            testEmailSignsIn,
+		"a held name is released once":                         testFree,
+		"live sessions are listed, and ended once":             testLiveSessions,
+		"a user's activity is the user's own":                  testActivity,
 		"SigningKeys are sealed and one of two new ones wins":  testSigningKeys,
 		"clients are registered, disabled and listed":          testClients,
 		"CFG-03 clients' secrets overlap and end":              testClientRotation,
@@ -78,7 +84,7 @@ func event(action audit.Action, u user.User) audit.Event {
 func create(t *testing.T, s *store.Store, users ...user.User) {
 	t.Helper()
 	ctx := context.Background()
-	must(t, s.CreateAccount(ctx, user.Account{ID: "demo", Name: "Demo Sales", MinPasswordLength: 12}))
+	must(t, s.CreateAccount(ctx, user.Account{ID: "demo", Name: "Demo Sales", Policy: user.Policy{MinLength: 12}}))
 	for _, u := range users {
 		must(t, s.CreateUser(ctx, u, event(audit.UserCreated, u)))
 	}
@@ -124,7 +130,10 @@ func testMembers(t *testing.T, s *store.Store) {
 	} {
 		member, err := find()
 		must(t, err)
-		want := session.Member{User: alex(), Account: user.Account{ID: "demo", Name: "Demo Sales", MinPasswordLength: 12}}
+		want := session.Member{User: alex(), Account: user.Account{
+			ID: "demo", Name: "Demo Sales", Policy: user.Policy{MinLength: 12}, PolicyVersion: 1,
+			Naming: identifier.Rule{Kind: identifier.Either}, NamingVersion: 1,
+		}}
 		if diff := cmp.Diff(want, member); diff != "" {
 			t.Fatal(diff)
 		}

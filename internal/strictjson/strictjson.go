@@ -25,7 +25,8 @@ func (e *Error) Error() string { return "strictjson: " + e.Detail }
 
 // Decode reads text into target, a pointer to a struct whose every field has a name in its json tag. Text must be UTF-8
 // without lone surrogates: one object whose members are known, in their exact spelling, once, and not null, and nothing after
-// it. Members of objects within are not looked at in that way. The error is an *Error.
+// it. A null is taken, and leaves the field alone, where the field has the tag null:"allowed". Members of objects within are
+// not looked at in that way. The error is an *Error.
 func Decode(text []byte, target any) error {
 	if err := checkText(text); err != nil {
 		return err
@@ -81,13 +82,14 @@ func escapedUnit(text []byte) (uint16, bool) {
 	return uint16(unit[0])<<8 | uint16(unit[1]), true
 }
 
-// checkMembers refuses everything but one object whose members are known, in their exact spelling, once, and not null.
+// checkMembers refuses everything but one object whose members are known, in their exact spelling, once, and not null where
+// that means nothing.
 func checkMembers(text []byte, shape reflect.Type) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	if open, err := decoder.Token(); err != nil || open != json.Delim('{') {
 		return &Error{"Give one JSON object."}
 	}
-	known, seen := memberNames(shape), map[string]bool{}
+	known, nullable, seen := memberNames(shape), nullableNames(shape), map[string]bool{}
 	for decoder.More() {
 		name, err := decoder.Token()
 		if err != nil {
@@ -105,7 +107,7 @@ func checkMembers(text []byte, shape reflect.Type) error {
 		if err := decoder.Decode(&value); err != nil {
 			return errNotJSON()
 		}
-		if string(value) == "null" {
+		if string(value) == "null" && !nullable[member] {
 			return &Error{fmt.Sprintf("The member %s is null: leave it out instead.", member)}
 		}
 	}
@@ -134,6 +136,14 @@ func memberNames(shape reflect.Type) map[string]bool {
 	names := map[string]bool{}
 	for _, name := range Members(shape) {
 		names[name] = true
+	}
+	return names
+}
+
+func nullableNames(shape reflect.Type) map[string]bool {
+	names := map[string]bool{}
+	for i, name := range Members(shape) {
+		names[name] = shape.Field(i).Tag.Get("null") == "allowed"
 	}
 	return names
 }

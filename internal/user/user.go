@@ -1,6 +1,7 @@
 // Package user says who the people of an account are and who of them manages whom.
 //
-// It depends on the standard library alone. Everything that decides about a user depends on it.
+// It depends on the standard library and on package identifier, for the naming rule of an account, alone. Everything that
+// decides about a user depends on it.
 package user
 
 import (
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/salesexec/credentials/internal/identifier"
 )
 
 // ID names a user for ever: opaque, 1 to 64 of A-Za-z0-9_-, never changed and never reused.
@@ -162,9 +165,45 @@ func (u User) Manages(target User) bool {
 	return covered(target.Team) && !slices.ContainsFunc(target.AlsoManages, func(t Team) bool { return !covered(t) })
 }
 
+// ManagesAll tells whether the user's reach covers the whole account.
+func (u User) ManagesAll() bool {
+	return slices.ContainsFunc(u.Reach(), func(t Team) bool { return t.Covers(Root) })
+}
+
 // Account is a customer of SalesExec: the tenant every user belongs to exactly one of.
 type Account struct {
-	ID                string
-	Name              string
-	MinPasswordLength int // 0: the deployment's; else 8 to 64 code points
+	ID            string
+	Name          string
+	Policy        Policy
+	PolicyVersion int64 // grows by one with every change of the policy: its ETag
+	Naming        identifier.Rule
+	NamingVersion int64 // grows by one with every change of the naming rule: its ETag
 }
+
+// Policy is what an account asks of passwords, names and resets beside what the service asks of everybody. A zero member
+// means what the deployment has. The JSON form is the audit trail's: its names never change their meaning.
+type Policy struct {
+	MinLength    int           `json:"min_length,omitempty"`         // of passwords, in code points: 8 to 64
+	BlockedWords []string      `json:"blocked_words,omitempty"`      // folded words that a password must not consist of
+	HoldDays     int           `json:"username_hold_days,omitempty"` // how long released names are held for their former owner
+	ResetMethods []ResetMethod `json:"reset_methods,omitempty"`      // those that are allowed; none listed: all
+}
+
+// Allows tells whether passwords may be reset by the method.
+func (p Policy) Allows(method ResetMethod) bool {
+	return len(p.ResetMethods) == 0 || slices.Contains(p.ResetMethods, method)
+}
+
+// ResetMethod is how a password is reset.
+type ResetMethod string
+
+// The methods. Temporary is generated and shown once; with Set the administrator chooses it. Both are good for 24 hours
+// and only for choosing a new password. Link mails a one-time link.
+const (
+	Temporary ResetMethod = "temporary"
+	Set       ResetMethod = "set"
+	Link      ResetMethod = "link"
+)
+
+// ResetMethods returns every method there is.
+func ResetMethods() []ResetMethod { return []ResetMethod{Temporary, Set, Link} }

@@ -17,6 +17,51 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for ActivityOutcome.
+const (
+	ActivityOutcomeDone    ActivityOutcome = "done"
+	ActivityOutcomeRefused ActivityOutcome = "refused"
+)
+
+// Valid indicates whether the value is a known member of the ActivityOutcome enum.
+func (e ActivityOutcome) Valid() bool {
+	switch e {
+	case ActivityOutcomeDone:
+		return true
+	case ActivityOutcomeRefused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ActivityByKind.
+const (
+	ActivityByKindAdministrator ActivityByKind = "administrator"
+	ActivityByKindSelf          ActivityByKind = "self"
+	ActivityByKindService       ActivityByKind = "service"
+	ActivityByKindSystem        ActivityByKind = "system"
+	ActivityByKindUnknown       ActivityByKind = "unknown"
+)
+
+// Valid indicates whether the value is a known member of the ActivityByKind enum.
+func (e ActivityByKind) Valid() bool {
+	switch e {
+	case ActivityByKindAdministrator:
+		return true
+	case ActivityByKindSelf:
+		return true
+	case ActivityByKindService:
+		return true
+	case ActivityByKindSystem:
+		return true
+	case ActivityByKindUnknown:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AuditOutcome.
 const (
 	AuditOutcomeDone    AuditOutcome = "done"
@@ -152,6 +197,27 @@ const (
 func (e JwkUse) Valid() bool {
 	switch e {
 	case JwkUseSig:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for NamingKind.
+const (
+	NamingKindEither    NamingKind = "either"
+	NamingKindEmail     NamingKind = "email"
+	NamingKindLoginName NamingKind = "login_name"
+)
+
+// Valid indicates whether the value is a known member of the NamingKind enum.
+func (e NamingKind) Valid() bool {
+	switch e {
+	case NamingKindEither:
+		return true
+	case NamingKindEmail:
+		return true
+	case NamingKindLoginName:
 		return true
 	default:
 		return false
@@ -434,10 +500,169 @@ func (e UserStatus) Valid() bool {
 	}
 }
 
+// Defines values for UsernameStateStatus.
+const (
+	UsernameStateStatusFree         UsernameStateStatus = "free"
+	UsernameStateStatusHeld         UsernameStateStatus = "held"
+	UsernameStateStatusNotAvailable UsernameStateStatus = "not_available"
+	UsernameStateStatusPending      UsernameStateStatus = "pending"
+	UsernameStateStatusTaken        UsernameStateStatus = "taken"
+)
+
+// Valid indicates whether the value is a known member of the UsernameStateStatus enum.
+func (e UsernameStateStatus) Valid() bool {
+	switch e {
+	case UsernameStateStatusFree:
+		return true
+	case UsernameStateStatusHeld:
+		return true
+	case UsernameStateStatusNotAvailable:
+		return true
+	case UsernameStateStatusPending:
+		return true
+	case UsernameStateStatusTaken:
+		return true
+	default:
+		return false
+	}
+}
+
+// AccountPasswordPolicy What an account asks of passwords, held names and resets itself; `null` stands for what the deployment has.
+type AccountPasswordPolicy struct {
+	// BlockedWords Words that a password must not consist of, with nothing but digits and signs beside them: names of products and
+	// places, say. They are kept in lower case.
+	BlockedWords []string `json:"blocked_words"`
+
+	// MinLength The fewest code points of a password; below 15 only where people sign in with a second factor elsewhere.
+	MinLength *int `json:"min_length" null:"allowed"`
+
+	// ResetMethods How passwords may be reset; left out, in every way there is.
+	ResetMethods []ResetMethod `json:"reset_methods"`
+
+	// UsernameHoldDays How many days a released username or e-mail address is held for its former owner.
+	UsernameHoldDays *int `json:"username_hold_days" null:"allowed"`
+}
+
+// AccountPasswordPolicyChange What is left out, or `null`, is what the deployment has.
+type AccountPasswordPolicyChange struct {
+	// BlockedWords Words that a password must not consist of, with nothing but digits and signs beside them: names of products and
+	// places, say. They are kept in lower case.
+	BlockedWords []string `json:"blocked_words,omitempty"`
+
+	// MinLength The fewest code points of a password; below 15 only where people sign in with a second factor elsewhere.
+	MinLength *int `json:"min_length,omitempty" null:"allowed"`
+
+	// ResetMethods How passwords may be reset; left out, in every way there is.
+	ResetMethods []ResetMethod `json:"reset_methods,omitempty"`
+
+	// UsernameHoldDays How many days a released username or e-mail address is held for its former owner.
+	UsernameHoldDays *int `json:"username_hold_days,omitempty" null:"allowed"`
+}
+
+// Activity defines model for Activity.
+type Activity struct {
+	// Action What happened. More may come; show what you do not know as it is.
+	//
+	// * `session.signed_in`, `session.sign_in_failed`: a sign-in, and one that failed.
+	// * `session.ended`, `session.others_ended`: one session, or all but one, were ended.
+	// * `session.refresh_reused`: an old refresh token came back, which ended its session: somebody may have stolen it.
+	// * `credentials.changed`: what `details.changed` names was changed.
+	// * `credentials.change_refused`: a change that the user, or somebody with the user's session, wanted was not made.
+	// * `credentials.reverted`: "this wasn't me": username and e-mail address are as before, the password is disabled.
+	// * `password.reset`: the password was replaced by a temporary one.
+	// * `password.reset_link_sent`, `password.reset_link_used`: a link to choose a new password was mailed, and used.
+	// * `password.disabled`: after too many failures the password opens nothing until it is reset.
+	// * `username.released`: a name that was held for the user can be taken by others.
+	// * `user.created`: the user was made.
+	Action string `json:"action"`
+
+	// At When it happened.
+	At time.Time `json:"at"`
+
+	// By Who did it, under the name of that time.
+	By ActivityBy `json:"by"`
+
+	// Details The facts, as far as there are any.
+	Details ActivityDetails `json:"details"`
+
+	// ID An opaque id that never changes and is never used again.
+	ID ID `json:"id"`
+
+	// IP The address it came from.
+	IP *string `json:"ip"`
+
+	// Outcome Whether it was done.
+	Outcome ActivityOutcome `json:"outcome"`
+
+	// UserAgent The app or browser it came from, as it names itself.
+	UserAgent *string `json:"user_agent"`
+}
+
+// ActivityOutcome Whether it was done.
+type ActivityOutcome string
+
+// ActivityBy Who did it, under the name of that time.
+type ActivityBy struct {
+	// Kind The user, an administrator, another service, the operator of this one or this one itself (`system`), or somebody
+	// who was not signed in (`unknown`).
+	Kind ActivityByKind `json:"kind"`
+
+	// Name The administrator's display name, or the service's name; else `null`.
+	Name *string `json:"name"`
+}
+
+// ActivityByKind The user, an administrator, another service, the operator of this one or this one itself (`system`), or somebody
+// who was not signed in (`unknown`).
+type ActivityByKind string
+
+// ActivityDetails The facts, as far as there are any.
+type ActivityDetails struct {
+	// Changed What was changed, of `username`, `email`, `pending_email` and `password`.
+	Changed []string `json:"changed,omitempty"`
+
+	// Code Why it failed or ended.
+	Code *string `json:"code,omitempty"`
+
+	// Method How the password was reset.
+	Method *string `json:"method,omitempty"`
+
+	// NewEmail The e-mail address after.
+	NewEmail *string `json:"new_email,omitempty"`
+
+	// NewUsername The username after.
+	NewUsername *string `json:"new_username,omitempty"`
+
+	// OldEmail The e-mail address before.
+	OldEmail *string `json:"old_email,omitempty"`
+
+	// OldUsername The username before.
+	OldUsername *string `json:"old_username,omitempty"`
+
+	// PendingEmail The e-mail address that waits for its confirmation.
+	PendingEmail *string `json:"pending_email,omitempty"`
+
+	// ReleasedName The name that is held no longer.
+	ReleasedName *string `json:"released_name,omitempty"`
+
+	// SessionsEnded How many sessions that ended.
+	SessionsEnded *int `json:"sessions_ended,omitempty"`
+}
+
+// ActivityList defines model for ActivityList.
+type ActivityList struct {
+	Items []Activity `json:"items"`
+
+	// NextCursor Where the next page begins; `null` after the last one.
+	NextCursor *string `json:"next_cursor"`
+}
+
 // AuditAction The stable name of what happened. New ones can be added at any time.
 //
 // | action | what happened |
 // |---|---|
+// | `account.change_refused` | An account's settings were not changed; `code` and `violations` say why. |
+// | `account.naming_rule_changed` | The account's rule for usernames was replaced. |
+// | `account.policy_changed` | The account's rules for passwords, held names and resets were replaced. |
 // | `audit.pruned` | The operator removed the oldest events of the account's trail. |
 // | `credentials.change_refused` | A change or a reset was not made; `code` and `violations` say why. |
 // | `credentials.changed` | The username, the e-mail address or the password was changed. |
@@ -455,10 +680,13 @@ func (e UserStatus) Valid() bool {
 // | `service.token_issued` | A service proved itself and got a token. |
 // | `service.token_refused` | A service did not prove itself, or asked for more than it was given. |
 // | `session.ended` | One session was ended. |
+// | `session.others_ended` | A user ended all own sessions but the one in use. |
 // | `session.refresh_reused` | An outgrown refresh token came back, which ended its session. |
 // | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
 // | `session.signed_in` | A sign-in opened a session. |
 // | `user.created` | A user was made. |
+// | `user.security_locked` | For a security concern every session and link ended and the password was disabled. |
+// | `username.released` | A held name was released before its time. |
 type AuditAction = string
 
 // AuditCheckpoint Where the chain begins after older events were pruned. Absent when none were.
@@ -484,6 +712,9 @@ type AuditDetails struct {
 	// Code Why it was refused, or came about.
 	Code *string `json:"code,omitempty"`
 
+	// EndedSession Another session than the one in use, which was ended.
+	EndedSession *string `json:"ended_session,omitempty"`
+
 	// Events How many events were pruned.
 	Events *int64 `json:"events,omitempty"`
 
@@ -494,17 +725,35 @@ type AuditDetails struct {
 	Issuer *string `json:"issuer,omitempty"`
 
 	// Method How a password was reset.
-	Method      *string `json:"method,omitempty"`
-	NewEmail    *string `json:"new_email,omitempty"`
-	NewUsername *string `json:"new_username,omitempty"`
+	Method   *string `json:"method,omitempty"`
+	NewEmail *string `json:"new_email,omitempty"`
+
+	// NewNaming The account's rule for usernames, as far as it differed from the deployment's.
+	NewNaming *AuditNaming `json:"new_naming,omitempty"`
+
+	// NewPolicy The account's rules for passwords, held names and resets, as far as they differed from the deployment's.
+	NewPolicy   *AuditPolicy `json:"new_policy,omitempty"`
+	NewUsername *string      `json:"new_username,omitempty"`
 
 	// Notice The kind of a mail.
-	Notice      *string `json:"notice,omitempty"`
-	OldEmail    *string `json:"old_email,omitempty"`
-	OldUsername *string `json:"old_username,omitempty"`
+	Notice   *string `json:"notice,omitempty"`
+	OldEmail *string `json:"old_email,omitempty"`
+
+	// OldNaming The account's rule for usernames, as far as it differed from the deployment's.
+	OldNaming *AuditNaming `json:"old_naming,omitempty"`
+
+	// OldPolicy The account's rules for passwords, held names and resets, as far as they differed from the deployment's.
+	OldPolicy   *AuditPolicy `json:"old_policy,omitempty"`
+	OldUsername *string      `json:"old_username,omitempty"`
+
+	// Operation The operation that the caller may not call at all.
+	Operation *string `json:"operation,omitempty"`
 
 	// PendingEmail The address that was asked for, and is not confirmed.
 	PendingEmail *string `json:"pending_email,omitempty"`
+
+	// ReleasedName The held name that was released, folded.
+	ReleasedName *string `json:"released_name,omitempty"`
 
 	// Scheme The hash scheme that was replaced.
 	Scheme *string `json:"scheme,omitempty"`
@@ -537,6 +786,9 @@ type AuditEvent struct {
 	//
 	// | action | what happened |
 	// |---|---|
+	// | `account.change_refused` | An account's settings were not changed; `code` and `violations` say why. |
+	// | `account.naming_rule_changed` | The account's rule for usernames was replaced. |
+	// | `account.policy_changed` | The account's rules for passwords, held names and resets were replaced. |
 	// | `audit.pruned` | The operator removed the oldest events of the account's trail. |
 	// | `credentials.change_refused` | A change or a reset was not made; `code` and `violations` say why. |
 	// | `credentials.changed` | The username, the e-mail address or the password was changed. |
@@ -554,10 +806,13 @@ type AuditEvent struct {
 	// | `service.token_issued` | A service proved itself and got a token. |
 	// | `service.token_refused` | A service did not prove itself, or asked for more than it was given. |
 	// | `session.ended` | One session was ended. |
+	// | `session.others_ended` | A user ended all own sessions but the one in use. |
 	// | `session.refresh_reused` | An outgrown refresh token came back, which ended its session. |
 	// | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
 	// | `session.signed_in` | A sign-in opened a session. |
 	// | `user.created` | A user was made. |
+	// | `user.security_locked` | For a security concern every session and link ended and the password was disabled. |
+	// | `username.released` | A held name was released before its time. |
 	Action AuditAction `json:"action"`
 
 	// Actor Who acted, or whom it was about, as it was called then. Empty when that is not known, or nobody.
@@ -639,6 +894,16 @@ type AuditIntegrity struct {
 	Sequence int64 `json:"sequence"`
 }
 
+// AuditNaming The account's rule for usernames, as far as it differed from the deployment's.
+type AuditNaming struct {
+	Kind      *string  `json:"kind,omitempty"`
+	MaxLength *int     `json:"max_length,omitempty"`
+	MinLength *int     `json:"min_length,omitempty"`
+	Regex     *string  `json:"regex,omitempty"`
+	Reserved  []string `json:"reserved,omitempty"`
+	Template  *string  `json:"template,omitempty"`
+}
+
 // AuditOutcome Whether what was asked was done.
 type AuditOutcome string
 
@@ -659,6 +924,14 @@ type AuditParty struct {
 
 // AuditPartyKind `user`; `service`; `operator`: somebody at the command line of the host.
 type AuditPartyKind string
+
+// AuditPolicy The account's rules for passwords, held names and resets, as far as they differed from the deployment's.
+type AuditPolicy struct {
+	BlockedWords     []string `json:"blocked_words,omitempty"`
+	MinLength        *int     `json:"min_length,omitempty"`
+	ResetMethods     []string `json:"reset_methods,omitempty"`
+	UsernameHoldDays *int     `json:"username_hold_days,omitempty"`
+}
 
 // AuditSeal The event's link in the hash chain of the account.
 type AuditSeal struct {
@@ -791,6 +1064,12 @@ type EmailConfirmed struct {
 	Username string `json:"username"`
 }
 
+// EndedSessions defines model for EndedSessions.
+type EndedSessions struct {
+	// SessionsEnded How many sessions have ended.
+	SessionsEnded int `json:"sessions_ended"`
+}
+
 // FieldError defines model for FieldError.
 type FieldError struct {
 	// Code * `required`: the member is missing or empty.
@@ -799,7 +1078,7 @@ type FieldError struct {
 	// * `too_short`, `too_long`: the length is out of bounds.
 	// * `blocklisted`: a common password.
 	// * `breached`: a password known from a breach.
-	// * `context_word`: a password made from the user's own names, the account's or the product's.
+	// * `context_word`: a password made from the user's own names, the account's or the product's, or from words that the account blocks.
 	// * `same_as_current`: the password in force.
 	// * `invalid_characters`: a control character or the like.
 	// * `reserved`: a username that is kept for the service.
@@ -819,7 +1098,7 @@ type FieldError struct {
 // * `too_short`, `too_long`: the length is out of bounds.
 // * `blocklisted`: a common password.
 // * `breached`: a password known from a breach.
-// * `context_word`: a password made from the user's own names, the account's or the product's.
+// * `context_word`: a password made from the user's own names, the account's or the product's, or from words that the account blocks.
 // * `same_as_current`: the password in force.
 // * `invalid_characters`: a control character or the like.
 // * `reserved`: a username that is kept for the service.
@@ -964,6 +1243,54 @@ type Me struct {
 	Version int64 `json:"version"`
 }
 
+// NamingKind What usernames are: `login_name` without an `@`; `email`, each user's own e-mail address, which the username follows,
+// and which may be used to sign in even where the username is another one yet; or `either`.
+type NamingKind string
+
+// NamingRule What an account asks of usernames; `null` asks for nothing.
+type NamingRule struct {
+	// Kind What usernames are: `login_name` without an `@`; `email`, each user's own e-mail address, which the username follows,
+	// and which may be used to sign in even where the username is another one yet; or `either`.
+	Kind NamingKind `json:"kind"`
+
+	// MaxLength The most code points of a login name.
+	MaxLength *int `json:"max_length" null:"allowed"`
+
+	// MinLength The fewest code points of a login name.
+	MinLength *int `json:"min_length" null:"allowed"`
+
+	// Regex The form of login names as a regular expression (RE2), instead of a template.
+	Regex *string `json:"regex" null:"allowed"`
+
+	// Reserved Login names that nobody may take. They are kept in lower case.
+	Reserved []string `json:"reserved"`
+
+	// Template The form of login names, as in `{first}.{last}`.
+	Template *string `json:"template" null:"allowed"`
+}
+
+// NamingRuleChange What is left out, or `null`, asks for nothing.
+type NamingRuleChange struct {
+	// Kind What usernames are: `login_name` without an `@`; `email`, each user's own e-mail address, which the username follows,
+	// and which may be used to sign in even where the username is another one yet; or `either`.
+	Kind *NamingKind `json:"kind,omitempty"`
+
+	// MaxLength The most code points of a login name.
+	MaxLength *int `json:"max_length,omitempty" null:"allowed"`
+
+	// MinLength The fewest code points of a login name.
+	MinLength *int `json:"min_length,omitempty" null:"allowed"`
+
+	// Regex The form of login names as a regular expression (RE2), instead of a template.
+	Regex *string `json:"regex,omitempty" null:"allowed"`
+
+	// Reserved Login names that nobody may take. They are kept in lower case.
+	Reserved []string `json:"reserved,omitempty"`
+
+	// Template The form of login names, as in `{first}.{last}`.
+	Template *string `json:"template,omitempty" null:"allowed"`
+}
+
 // OwnCredentialsChange defines model for OwnCredentialsChange.
 type OwnCredentialsChange struct {
 	// CurrentPassword The password in force.
@@ -981,8 +1308,53 @@ type OwnCredentialsChange struct {
 	Username *string `json:"username,omitempty"`
 }
 
+// OwnSession defines model for OwnSession.
+type OwnSession struct {
+	// CreatedAt When the user signed in.
+	CreatedAt time.Time `json:"created_at"`
+
+	// Current Whether it is the session that asks.
+	Current bool `json:"current"`
+
+	// ExpiresAt When it ends if it is not refreshed.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// ID An opaque id that never changes and is never used again.
+	ID ID `json:"id"`
+
+	// IP The address that the user signed in from.
+	IP string `json:"ip"`
+
+	// LastUsedAt When its tokens were last refreshed.
+	LastUsedAt time.Time `json:"last_used_at"`
+
+	// UserAgent The app or browser that signed in, as it names itself.
+	UserAgent string `json:"user_agent"`
+}
+
+// PasswordCheck defines model for PasswordCheck.
+type PasswordCheck struct {
+	// Password The password that the user thinks of.
+	Password *string `json:"password,omitempty"`
+
+	// Username A username that is to be changed together with the password.
+	Username *string `json:"username,omitempty"`
+}
+
+// PasswordCheckResult defines model for PasswordCheckResult.
+type PasswordCheckResult struct {
+	// Acceptable Whether the policy has nothing against it.
+	Acceptable bool `json:"acceptable"`
+
+	// Violations Everything that the policy has against it.
+	Violations []Violation `json:"violations"`
+}
+
 // PasswordPolicy defines model for PasswordPolicy.
 type PasswordPolicy struct {
+	// BlockedWords How many words the account blocks beside the user's own names.
+	BlockedWords int `json:"blocked_words"`
+
 	// Blocklist Whether common passwords are refused.
 	Blocklist bool `json:"blocklist"`
 
@@ -1082,7 +1454,7 @@ type Problem struct {
 	// | 401 | `unauthorized` | There is no token, or it is bad, expired or revoked. |
 	// | 401 | `invalid_credentials` | The sign-in failed; one answer for every reason. |
 	// | 403 | `insufficient_scope` | The service's token lacks the scope. |
-	// | 403 | `forbidden` | The caller's role does not allow it. |
+	// | 403 | `forbidden` | The caller's role or reach does not allow it. |
 	// | 403 | `wrong_current_password` | Nothing was changed; it counts against the user. |
 	// | 403 | `password_disabled` | Too many failures: an administrator must reset the password. |
 	// | 403 | `must_change_password` | The session can do little else than choose a new password. |
@@ -1092,7 +1464,7 @@ type Problem struct {
 	// | 409 | `identifier_taken` | The name is in use, or held for its former owner. |
 	// | 409 | `conflict` | A concurrent change won; read again and repeat. |
 	// | 409 | `last_administrator` | The last active administrator of `/` cannot be disabled or demoted. |
-	// | 412 | `precondition_failed` | The credentials are not those that `If-Match` names. |
+	// | 412 | `precondition_failed` | What is to be changed is not what `If-Match` names. |
 	// | 413 | `body_too_large` | The body is larger than 16 KiB. |
 	// | 415 | `unsupported_media_type` | See the headers `Accept-Patch` and `Accept`. |
 	// | 422 | `policy_violation` | The password or username does not meet the rules; see `errors`. |
@@ -1131,7 +1503,7 @@ type Problem struct {
 // | 401 | `unauthorized` | There is no token, or it is bad, expired or revoked. |
 // | 401 | `invalid_credentials` | The sign-in failed; one answer for every reason. |
 // | 403 | `insufficient_scope` | The service's token lacks the scope. |
-// | 403 | `forbidden` | The caller's role does not allow it. |
+// | 403 | `forbidden` | The caller's role or reach does not allow it. |
 // | 403 | `wrong_current_password` | Nothing was changed; it counts against the user. |
 // | 403 | `password_disabled` | Too many failures: an administrator must reset the password. |
 // | 403 | `must_change_password` | The session can do little else than choose a new password. |
@@ -1141,7 +1513,7 @@ type Problem struct {
 // | 409 | `identifier_taken` | The name is in use, or held for its former owner. |
 // | 409 | `conflict` | A concurrent change won; read again and repeat. |
 // | 409 | `last_administrator` | The last active administrator of `/` cannot be disabled or demoted. |
-// | 412 | `precondition_failed` | The credentials are not those that `If-Match` names. |
+// | 412 | `precondition_failed` | What is to be changed is not what `If-Match` names. |
 // | 413 | `body_too_large` | The body is larger than 16 KiB. |
 // | 415 | `unsupported_media_type` | See the headers `Accept-Patch` and `Accept`. |
 // | 422 | `policy_violation` | The password or username does not meet the rules; see `errors`. |
@@ -1195,6 +1567,14 @@ type ServiceToken struct {
 
 // ServiceTokenTokenType defines model for ServiceToken.TokenType.
 type ServiceTokenTokenType string
+
+// SessionList defines model for SessionList.
+type SessionList struct {
+	Items []OwnSession `json:"items"`
+
+	// NextCursor Where the next page begins; `null` after the last one.
+	NextCursor *string `json:"next_cursor"`
+}
 
 // SessionRefresh defines model for SessionRefresh.
 type SessionRefresh struct {
@@ -1375,21 +1755,99 @@ type UsernameRules struct {
 	// Allowed What a username is made of, for people.
 	Allowed string `json:"allowed"`
 
+	// Example A name of the template's form.
+	Example *string `json:"example"`
+
+	// HoldDays How many days a username that you give up is held for you.
+	HoldDays int `json:"hold_days"`
+
+	// Kind What usernames are: `login_name` without an `@`; `email`, each user's own e-mail address, which the username follows,
+	// and which may be used to sign in even where the username is another one yet; or `either`.
+	Kind NamingKind `json:"kind"`
+
 	// MaxLength The most code points.
 	MaxLength int `json:"max_length"`
 
 	// MinLength The fewest code points.
 	MinLength int `json:"min_length"`
+
+	// Regex The form of login names as a regular expression, if the account has one.
+	Regex *string `json:"regex"`
+
+	// Template The form of login names, if the account has one.
+	Template *string `json:"template"`
 }
+
+// UsernameState defines model for UsernameState.
+type UsernameState struct {
+	// HeldUntil Until when a held name is held.
+	HeldUntil *time.Time `json:"held_until"`
+
+	// Status * `free`: nobody has it.
+	// * `taken`: somebody in the account has it, as username or as e-mail address.
+	// * `pending`: nobody has it, but somebody in the account waits to confirm it as e-mail address. The first
+	//   confirmation wins.
+	// * `held`: somebody in the account had it, and alone can take it back until `held_until`.
+	// * `not_available`: it cannot be given, and belongs to nobody in the account.
+	Status UsernameStateStatus `json:"status"`
+
+	// UserID Whose it is, or was; `null` where the caller may not look at that user.
+	UserID *string `json:"user_id"`
+
+	// Username The name that was asked for.
+	Username string `json:"username"`
+
+	// Violations Why no user could be given the name even if it is free.
+	Violations []Violation `json:"violations"`
+}
+
+// UsernameStateStatus * `free`: nobody has it.
+//   - `taken`: somebody in the account has it, as username or as e-mail address.
+//   - `pending`: nobody has it, but somebody in the account waits to confirm it as e-mail address. The first
+//     confirmation wins.
+//   - `held`: somebody in the account had it, and alone can take it back until `held_until`.
+//   - `not_available`: it cannot be given, and belongs to nobody in the account.
+type UsernameStateStatus string
+
+// Violation defines model for Violation.
+type Violation struct {
+	// Code * `required`: the member is missing or empty.
+	// * `invalid`: the value has not the right form, or does not go with the other members.
+	// * `unavailable`: the value is right, but this deployment does not offer it.
+	// * `too_short`, `too_long`: the length is out of bounds.
+	// * `blocklisted`: a common password.
+	// * `breached`: a password known from a breach.
+	// * `context_word`: a password made from the user's own names, the account's or the product's, or from words that the account blocks.
+	// * `same_as_current`: the password in force.
+	// * `invalid_characters`: a control character or the like.
+	// * `reserved`: a username that is kept for the service.
+	// * `naming_rule`: a username that the account's naming rule does not allow.
+	Code FieldErrorCode `json:"code"`
+
+	// Detail What to do about it, for people. It never repeats the value.
+	Detail string `json:"detail"`
+}
+
+// AccountID An opaque id that never changes and is never used again.
+type AccountID = ID
 
 // AuditAccount An opaque id that never changes and is never used again.
 type AuditAccount = ID
 
+// Cursor defines model for Cursor.
+type Cursor = string
+
 // IfMatch defines model for IfMatch.
 type IfMatch = string
 
+// Limit defines model for Limit.
+type Limit = int
+
 // UserID An opaque id that never changes and is never used again.
 type UserID = ID
+
+// Username defines model for Username.
+type Username = string
 
 // ListAuditEventsParams defines parameters for ListAuditEvents.
 type ListAuditEventsParams struct {
@@ -1429,6 +1887,56 @@ type CheckAuditIntegrityParams struct {
 	AccountID *AuditAccount `form:"account_id,omitempty" json:"account_id,omitempty"`
 }
 
+// ReleaseHeldUsernameParams defines parameters for ReleaseHeldUsername.
+type ReleaseHeldUsernameParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+}
+
+// GetNamingRuleParams defines parameters for GetNamingRule.
+type GetNamingRuleParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+}
+
+// SetNamingRuleParams defines parameters for SetNamingRule.
+type SetNamingRuleParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// section 13.1.1); with another version the answer is `412`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetAccountPasswordPolicyParams defines parameters for GetAccountPasswordPolicy.
+type GetAccountPasswordPolicyParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+}
+
+// SetAccountPasswordPolicyParams defines parameters for SetAccountPasswordPolicy.
+type SetAccountPasswordPolicyParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// section 13.1.1); with another version the answer is `412`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// LookUpUsernameParams defines parameters for LookUpUsername.
+type LookUpUsernameParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+}
+
 // ListUsersParams defines parameters for ListUsers.
 type ListUsersParams struct {
 	// Query Part of the username, the e-mail address or the display name, without regard to case.
@@ -1458,31 +1966,55 @@ type ListUsersParams struct {
 
 // ChangeUserCredentialsParams defines parameters for ChangeUserCredentials.
 type ChangeUserCredentialsParams struct {
-	// IfMatch The `ETag` of the credentials that the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
 	// section 13.1.1); with another version the answer is `412`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ResetPasswordParams defines parameters for ResetPassword.
 type ResetPasswordParams struct {
-	// IfMatch The `ETag` of the credentials that the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
 	// section 13.1.1); with another version the answer is `412`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // LockUserParams defines parameters for LockUser.
 type LockUserParams struct {
-	// IfMatch The `ETag` of the credentials that the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
 	// section 13.1.1); with another version the answer is `412`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListMyActivityParams defines parameters for ListMyActivity.
+type ListMyActivityParams struct {
+	// Limit The most items to answer.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // ChangeMyCredentialsParams defines parameters for ChangeMyCredentials.
 type ChangeMyCredentialsParams struct {
-	// IfMatch The `ETag` of the credentials that the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
 	// section 13.1.1); with another version the answer is `412`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
+
+// ListMySessionsParams defines parameters for ListMySessions.
+type ListMySessionsParams struct {
+	// Limit The most items to answer.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// SetNamingRuleJSONRequestBody defines body for SetNamingRule for application/json ContentType.
+type SetNamingRuleJSONRequestBody = NamingRuleChange
+
+// SetAccountPasswordPolicyJSONRequestBody defines body for SetAccountPasswordPolicy for application/json ContentType.
+type SetAccountPasswordPolicyJSONRequestBody = AccountPasswordPolicyChange
 
 // ChangeUserCredentialsJSONRequestBody defines body for ChangeUserCredentials for application/json ContentType.
 type ChangeUserCredentialsJSONRequestBody = CredentialsChange
@@ -1501,6 +2033,9 @@ type ConfirmEmailJSONRequestBody = LinkToken
 
 // IssueTokenFormdataRequestBody defines body for IssueToken for application/x-www-form-urlencoded ContentType.
 type IssueTokenFormdataRequestBody = TokenRequest
+
+// CheckPasswordJSONRequestBody defines body for CheckPassword for application/json ContentType.
+type CheckPasswordJSONRequestBody = PasswordCheck
 
 // RedeemPasswordResetJSONRequestBody defines body for RedeemPasswordReset for application/json ContentType.
 type RedeemPasswordResetJSONRequestBody = PasswordRedemption
@@ -1640,6 +2175,103 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /admin/audit-events/integrity (the `CheckAuditIntegrity` operationId).
 	CheckAuditIntegrity(ctx context.Context, params *CheckAuditIntegrityParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReleaseHeldUsername Release a held name early
+	//
+	// Lets anybody take a username or e-mail address that is held for its former owner, whom the caller must manage. Old
+	// records keep telling who had it at their time. A name that is not held, or not for somebody the caller manages, is
+	// `404`. A service needs the scope `credentials:manage`.
+	//
+	// Corresponds with DELETE /admin/held-usernames/{username} (the `ReleaseHeldUsername` operationId).
+	ReleaseHeldUsername(ctx context.Context, username Username, params *ReleaseHeldUsernameParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetNamingRule The account's rule for usernames
+	//
+	// Any administrator of the account can look. A service needs the scope `users:read`.
+	//
+	// Corresponds with GET /admin/naming-rule (the `GetNamingRule` operationId).
+	GetNamingRule(ctx context.Context, params *GetNamingRuleParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetNamingRuleWithBody Set the account's rule for usernames
+	//
+	// Replaces the rule: what is left out, or `null`, asks for nothing. It counts for every new username, whoever gives
+	// it; the names there are stay, and can be kept.
+	//
+	// A `template` is made of the letters, digits, dots, underscores and hyphens that a name has at that place, and of
+	// placeholders: `{first}` and `{last}` are letters with single hyphens inside, `{initial}` is one letter, `{word}`
+	// letters and digits, `{number}` digits, `{digit}` one digit. One that ends in a question mark may be missing, as in
+	// `{first}.{last}{number?}`. A `regex` is RE2. Both mean the whole name, without regard to case.
+	//
+	// An administrator must manage the whole account, team `/`: else `403` with the code `forbidden`. A service needs
+	// the scope `users:write`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /admin/naming-rule (the `SetNamingRule` operationId).
+	SetNamingRuleWithBody(ctx context.Context, params *SetNamingRuleParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetNamingRule Set the account's rule for usernames
+	//
+	// Replaces the rule: what is left out, or `null`, asks for nothing. It counts for every new username, whoever gives
+	// it; the names there are stay, and can be kept.
+	//
+	// A `template` is made of the letters, digits, dots, underscores and hyphens that a name has at that place, and of
+	// placeholders: `{first}` and `{last}` are letters with single hyphens inside, `{initial}` is one letter, `{word}`
+	// letters and digits, `{number}` digits, `{digit}` one digit. One that ends in a question mark may be missing, as in
+	// `{first}.{last}{number?}`. A `regex` is RE2. Both mean the whole name, without regard to case.
+	//
+	// An administrator must manage the whole account, team `/`: else `403` with the code `forbidden`. A service needs
+	// the scope `users:write`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /admin/naming-rule (the `SetNamingRule` operationId).
+	SetNamingRule(ctx context.Context, params *SetNamingRuleParams, body SetNamingRuleJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAccountPasswordPolicy The account's rules for passwords
+	//
+	// What the account asks of passwords, held names and resets itself. `null` stands for what the deployment has;
+	// `GET /password-policy` tells what is in force. Any administrator of the account can look. A service needs the
+	// scope `users:read`.
+	//
+	// Corresponds with GET /admin/password-policy (the `GetAccountPasswordPolicy` operationId).
+	GetAccountPasswordPolicy(ctx context.Context, params *GetAccountPasswordPolicyParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetAccountPasswordPolicyWithBody Set the account's rules for passwords
+	//
+	// Replaces the account's own rules: what is left out, or `null`, is what the deployment has. They count from the next
+	// password, release and reset on; nothing that is there is looked at again. Nothing can be set below what this
+	// service asks of everybody.
+	//
+	// An administrator must manage the whole account, team `/`: else `403` with the code `forbidden`. A service needs
+	// the scope `users:write`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /admin/password-policy (the `SetAccountPasswordPolicy` operationId).
+	SetAccountPasswordPolicyWithBody(ctx context.Context, params *SetAccountPasswordPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetAccountPasswordPolicy Set the account's rules for passwords
+	//
+	// Replaces the account's own rules: what is left out, or `null`, is what the deployment has. They count from the next
+	// password, release and reset on; nothing that is there is looked at again. Nothing can be set below what this
+	// service asks of everybody.
+	//
+	// An administrator must manage the whole account, team `/`: else `403` with the code `forbidden`. A service needs
+	// the scope `users:write`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /admin/password-policy (the `SetAccountPasswordPolicy` operationId).
+	SetAccountPasswordPolicy(ctx context.Context, params *SetAccountPasswordPolicyParams, body SetAccountPasswordPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// LookUpUsername Can a name be given?
+	//
+	// Tells whether a username or e-mail address is free in the account, and whether the naming rule would let a user
+	// have it. Of names outside the account nothing is told but `not_available`. A service needs the scope `users:read`.
+	//
+	// Corresponds with GET /admin/usernames/{username} (the `LookUpUsername` operationId).
+	LookUpUsername(ctx context.Context, username Username, params *LookUpUsernameParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListUsers List users
 	//
@@ -1844,6 +2476,30 @@ type ClientInterface interface {
 	// Corresponds with GET /password-policy (the `GetPasswordPolicy` operationId).
 	GetPasswordPolicy(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CheckPasswordWithBody Try a password
+	//
+	// Says what the policy has against a password if the signed-in user chose it now, while it is being typed: the very
+	// code that is asked when it is chosen. Nothing is stored. It never looks at the current password, so
+	// `same_as_current` is the one rule it leaves out. With `username`, the password is held against that name as well,
+	// as in a change of both; whether the user can have the name is not answered here.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /password-policy/check (the `CheckPassword` operationId).
+	CheckPasswordWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CheckPassword Try a password
+	//
+	// Says what the policy has against a password if the signed-in user chose it now, while it is being typed: the very
+	// code that is asked when it is chosen. Nothing is stored. It never looks at the current password, so
+	// `same_as_current` is the one rule it leaves out. With `username`, the password is held against that name as well,
+	// as in a change of both; whether the user can have the name is not answered here.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /password-policy/check (the `CheckPassword` operationId).
+	CheckPassword(ctx context.Context, body CheckPasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// RedeemPasswordResetWithBody Choose a new password by a reset link
 	//
 	// Sets the password that the user chose, for the `token` that a reset link carried in its fragment. The link is good
@@ -1942,6 +2598,15 @@ type ClientInterface interface {
 	// Corresponds with GET /users/me (the `GetMe` operationId).
 	GetMe(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListMyActivity What happened to my credentials
+	//
+	// The signed-in user's sign-ins, failed ones too, and who changed the username, the e-mail address or the password,
+	// the newest first. `ip` and `user_agent` are those of the user, or of somebody who acted as the user or tried to;
+	// of administrators and services only the name is told.
+	//
+	// Corresponds with GET /users/me/activity (the `ListMyActivity` operationId).
+	ListMyActivity(ctx context.Context, params *ListMyActivityParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetMyCredentials My credentials
 	//
 	// The signed-in user's username and e-mail address, and the state of the password. Never the password.
@@ -1996,6 +2661,30 @@ type ClientInterface interface {
 	//
 	// Corresponds with PATCH /users/me/credentials (the `ChangeMyCredentials` operationId).
 	ChangeMyCredentials(ctx context.Context, params *ChangeMyCredentialsParams, body ChangeMyCredentialsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EndMyOtherSessions End all my other sessions
+	//
+	// Ends every session of the signed-in user but the one that asks. Their access and refresh tokens are refused from
+	// then on.
+	//
+	// Corresponds with DELETE /users/me/sessions (the `EndMyOtherSessions` operationId).
+	EndMyOtherSessions(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListMySessions My sessions
+	//
+	// Where the signed-in user is signed in: the sessions that can still be used, the newest first. One that you do not
+	// know can be ended; then change your password.
+	//
+	// Corresponds with GET /users/me/sessions (the `ListMySessions` operationId).
+	ListMySessions(ctx context.Context, params *ListMySessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EndMySession End one of my sessions
+	//
+	// Ends a session of the signed-in user; it may be the one that asks. Its access and refresh tokens are refused from
+	// then on. Anything that is no live session of the user is `404`.
+	//
+	// Corresponds with DELETE /users/me/sessions/{session_id} (the `EndMySession` operationId).
+	EndMySession(ctx context.Context, sessionID string, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // GetJwks The keys that verify access tokens
@@ -2081,6 +2770,183 @@ func (c *Core) ListAuditEvents(ctx context.Context, params *ListAuditEventsParam
 // Corresponds with GET /admin/audit-events/integrity (the `CheckAuditIntegrity` operationId).
 func (c *Core) CheckAuditIntegrity(ctx context.Context, params *CheckAuditIntegrityParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCheckAuditIntegrityRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReleaseHeldUsername Release a held name early
+//
+// Lets anybody take a username or e-mail address that is held for its former owner, whom the caller must manage. Old
+// records keep telling who had it at their time. A name that is not held, or not for somebody the caller manages, is
+// `404`. A service needs the scope `credentials:manage`.
+//
+// Corresponds with DELETE /admin/held-usernames/{username} (the `ReleaseHeldUsername` operationId).
+func (c *Core) ReleaseHeldUsername(ctx context.Context, username Username, params *ReleaseHeldUsernameParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReleaseHeldUsernameRequest(c.Server, username, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetNamingRule The account's rule for usernames
+//
+// Any administrator of the account can look. A service needs the scope `users:read`.
+//
+// Corresponds with GET /admin/naming-rule (the `GetNamingRule` operationId).
+func (c *Core) GetNamingRule(ctx context.Context, params *GetNamingRuleParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetNamingRuleRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetNamingRuleWithBody Set the account's rule for usernames
+//
+// Replaces the rule: what is left out, or `null`, asks for nothing. It counts for every new username, whoever gives
+// it; the names there are stay, and can be kept.
+//
+// A `template` is made of the letters, digits, dots, underscores and hyphens that a name has at that place, and of
+// placeholders: `{first}` and `{last}` are letters with single hyphens inside, `{initial}` is one letter, `{word}`
+// letters and digits, `{number}` digits, `{digit}` one digit. One that ends in a question mark may be missing, as in
+// `{first}.{last}{number?}`. A `regex` is RE2. Both mean the whole name, without regard to case.
+//
+// An administrator must manage the whole account, team `/`: else `403` with the code `forbidden`. A service needs
+// the scope `users:write`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /admin/naming-rule (the `SetNamingRule` operationId).
+func (c *Core) SetNamingRuleWithBody(ctx context.Context, params *SetNamingRuleParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetNamingRuleRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetNamingRule Set the account's rule for usernames
+//
+// Replaces the rule: what is left out, or `null`, asks for nothing. It counts for every new username, whoever gives
+// it; the names there are stay, and can be kept.
+//
+// A `template` is made of the letters, digits, dots, underscores and hyphens that a name has at that place, and of
+// placeholders: `{first}` and `{last}` are letters with single hyphens inside, `{initial}` is one letter, `{word}`
+// letters and digits, `{number}` digits, `{digit}` one digit. One that ends in a question mark may be missing, as in
+// `{first}.{last}{number?}`. A `regex` is RE2. Both mean the whole name, without regard to case.
+//
+// An administrator must manage the whole account, team `/`: else `403` with the code `forbidden`. A service needs
+// the scope `users:write`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /admin/naming-rule (the `SetNamingRule` operationId).
+func (c *Core) SetNamingRule(ctx context.Context, params *SetNamingRuleParams, body SetNamingRuleJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetNamingRuleRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAccountPasswordPolicy The account's rules for passwords
+//
+// What the account asks of passwords, held names and resets itself. `null` stands for what the deployment has;
+// `GET /password-policy` tells what is in force. Any administrator of the account can look. A service needs the
+// scope `users:read`.
+//
+// Corresponds with GET /admin/password-policy (the `GetAccountPasswordPolicy` operationId).
+func (c *Core) GetAccountPasswordPolicy(ctx context.Context, params *GetAccountPasswordPolicyParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAccountPasswordPolicyRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetAccountPasswordPolicyWithBody Set the account's rules for passwords
+//
+// Replaces the account's own rules: what is left out, or `null`, is what the deployment has. They count from the next
+// password, release and reset on; nothing that is there is looked at again. Nothing can be set below what this
+// service asks of everybody.
+//
+// An administrator must manage the whole account, team `/`: else `403` with the code `forbidden`. A service needs
+// the scope `users:write`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /admin/password-policy (the `SetAccountPasswordPolicy` operationId).
+func (c *Core) SetAccountPasswordPolicyWithBody(ctx context.Context, params *SetAccountPasswordPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetAccountPasswordPolicyRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetAccountPasswordPolicy Set the account's rules for passwords
+//
+// Replaces the account's own rules: what is left out, or `null`, is what the deployment has. They count from the next
+// password, release and reset on; nothing that is there is looked at again. Nothing can be set below what this
+// service asks of everybody.
+//
+// An administrator must manage the whole account, team `/`: else `403` with the code `forbidden`. A service needs
+// the scope `users:write`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /admin/password-policy (the `SetAccountPasswordPolicy` operationId).
+func (c *Core) SetAccountPasswordPolicy(ctx context.Context, params *SetAccountPasswordPolicyParams, body SetAccountPasswordPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetAccountPasswordPolicyRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// LookUpUsername Can a name be given?
+//
+// Tells whether a username or e-mail address is free in the account, and whether the naming rule would let a user
+// have it. Of names outside the account nothing is told but `not_available`. A service needs the scope `users:read`.
+//
+// Corresponds with GET /admin/usernames/{username} (the `LookUpUsername` operationId).
+func (c *Core) LookUpUsername(ctx context.Context, username Username, params *LookUpUsernameParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewLookUpUsernameRequest(c.Server, username, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2454,6 +3320,50 @@ func (c *Core) GetPasswordPolicy(ctx context.Context, reqEditors ...RequestEdito
 	return c.Client.Do(req)
 }
 
+// CheckPasswordWithBody Try a password
+//
+// Says what the policy has against a password if the signed-in user chose it now, while it is being typed: the very
+// code that is asked when it is chosen. Nothing is stored. It never looks at the current password, so
+// `same_as_current` is the one rule it leaves out. With `username`, the password is held against that name as well,
+// as in a change of both; whether the user can have the name is not answered here.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /password-policy/check (the `CheckPassword` operationId).
+func (c *Core) CheckPasswordWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCheckPasswordRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CheckPassword Try a password
+//
+// Says what the policy has against a password if the signed-in user chose it now, while it is being typed: the very
+// code that is asked when it is chosen. Nothing is stored. It never looks at the current password, so
+// `same_as_current` is the one rule it leaves out. With `username`, the password is held against that name as well,
+// as in a change of both; whether the user can have the name is not answered here.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /password-policy/check (the `CheckPassword` operationId).
+func (c *Core) CheckPassword(ctx context.Context, body CheckPasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCheckPasswordRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // RedeemPasswordResetWithBody Choose a new password by a reset link
 //
 // Sets the password that the user chose, for the `token` that a reset link carried in its fragment. The link is good
@@ -2632,6 +3542,25 @@ func (c *Core) GetMe(ctx context.Context, reqEditors ...RequestEditorFn) (*http.
 	return c.Client.Do(req)
 }
 
+// ListMyActivity What happened to my credentials
+//
+// The signed-in user's sign-ins, failed ones too, and who changed the username, the e-mail address or the password,
+// the newest first. `ip` and `user_agent` are those of the user, or of somebody who acted as the user or tried to;
+// of administrators and services only the name is told.
+//
+// Corresponds with GET /users/me/activity (the `ListMyActivity` operationId).
+func (c *Core) ListMyActivity(ctx context.Context, params *ListMyActivityParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListMyActivityRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetMyCredentials My credentials
 //
 // The signed-in user's username and e-mail address, and the state of the password. Never the password.
@@ -2707,6 +3636,60 @@ func (c *Core) ChangeMyCredentialsWithBody(ctx context.Context, params *ChangeMy
 // Corresponds with PATCH /users/me/credentials (the `ChangeMyCredentials` operationId).
 func (c *Core) ChangeMyCredentials(ctx context.Context, params *ChangeMyCredentialsParams, body ChangeMyCredentialsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewChangeMyCredentialsRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EndMyOtherSessions End all my other sessions
+//
+// Ends every session of the signed-in user but the one that asks. Their access and refresh tokens are refused from
+// then on.
+//
+// Corresponds with DELETE /users/me/sessions (the `EndMyOtherSessions` operationId).
+func (c *Core) EndMyOtherSessions(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEndMyOtherSessionsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListMySessions My sessions
+//
+// Where the signed-in user is signed in: the sessions that can still be used, the newest first. One that you do not
+// know can be ended; then change your password.
+//
+// Corresponds with GET /users/me/sessions (the `ListMySessions` operationId).
+func (c *Core) ListMySessions(ctx context.Context, params *ListMySessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListMySessionsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EndMySession End one of my sessions
+//
+// Ends a session of the signed-in user; it may be the one that asks. Its access and refresh tokens are refused from
+// then on. Anything that is no live session of the user is `404`.
+//
+// Corresponds with DELETE /users/me/sessions/{session_id} (the `EndMySession` operationId).
+func (c *Core) EndMySession(ctx context.Context, sessionID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEndMySessionRequest(c.Server, sessionID)
 	if err != nil {
 		return nil, err
 	}
@@ -2931,6 +3914,400 @@ func NewCheckAuditIntegrityRequest(server string, params *CheckAuditIntegrityPar
 	}
 
 	operationPath := fmt.Sprintf("/admin/audit-events/integrity")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.AccountID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "account_id", *params.AccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReleaseHeldUsernameRequest constructs an http.Request for the ReleaseHeldUsername method
+func NewReleaseHeldUsernameRequest(server string, username Username, params *ReleaseHeldUsernameParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "username", username, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/held-usernames/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.AccountID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "account_id", *params.AccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetNamingRuleRequest constructs an http.Request for the GetNamingRule method
+func NewGetNamingRuleRequest(server string, params *GetNamingRuleParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/naming-rule")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.AccountID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "account_id", *params.AccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetNamingRuleRequest calls the generic SetNamingRule builder with application/json body
+func NewSetNamingRuleRequest(server string, params *SetNamingRuleParams, body SetNamingRuleJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetNamingRuleRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewSetNamingRuleRequestWithBody constructs an http.Request for the SetNamingRule method, with any body, and a specified content type
+func NewSetNamingRuleRequestWithBody(server string, params *SetNamingRuleParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/naming-rule")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.AccountID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "account_id", *params.AccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetAccountPasswordPolicyRequest constructs an http.Request for the GetAccountPasswordPolicy method
+func NewGetAccountPasswordPolicyRequest(server string, params *GetAccountPasswordPolicyParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/password-policy")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.AccountID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "account_id", *params.AccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetAccountPasswordPolicyRequest calls the generic SetAccountPasswordPolicy builder with application/json body
+func NewSetAccountPasswordPolicyRequest(server string, params *SetAccountPasswordPolicyParams, body SetAccountPasswordPolicyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetAccountPasswordPolicyRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewSetAccountPasswordPolicyRequestWithBody constructs an http.Request for the SetAccountPasswordPolicy method, with any body, and a specified content type
+func NewSetAccountPasswordPolicyRequestWithBody(server string, params *SetAccountPasswordPolicyParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/password-policy")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.AccountID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "account_id", *params.AccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewLookUpUsernameRequest constructs an http.Request for the LookUpUsername method
+func NewLookUpUsernameRequest(server string, username Username, params *LookUpUsernameParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "username", username, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/usernames/%s", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -3514,6 +4891,46 @@ func NewGetPasswordPolicyRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewCheckPasswordRequest calls the generic CheckPassword builder with application/json body
+func NewCheckPasswordRequest(server string, body CheckPasswordJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCheckPasswordRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCheckPasswordRequestWithBody constructs an http.Request for the CheckPassword method, with any body, and a specified content type
+func NewCheckPasswordRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/password-policy/check")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewRedeemPasswordResetRequest calls the generic RedeemPasswordReset builder with application/json body
 func NewRedeemPasswordResetRequest(server string, body RedeemPasswordResetJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -3688,6 +5105,72 @@ func NewGetMeRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListMyActivityRequest constructs an http.Request for the ListMyActivity method
+func NewListMyActivityRequest(server string, params *ListMyActivityParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/users/me/activity")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetMyCredentialsRequest constructs an http.Request for the GetMyCredentials method
 func NewGetMyCredentialsRequest(server string) (*http.Request, error) {
 	var err error
@@ -3765,6 +5248,133 @@ func NewChangeMyCredentialsRequestWithBody(server string, params *ChangeMyCreden
 			req.Header.Set("If-Match", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewEndMyOtherSessionsRequest constructs an http.Request for the EndMyOtherSessions method
+func NewEndMyOtherSessionsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/users/me/sessions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListMySessionsRequest constructs an http.Request for the ListMySessions method
+func NewListMySessionsRequest(server string, params *ListMySessionsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/users/me/sessions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewEndMySessionRequest constructs an http.Request for the EndMySession method
+func NewEndMySessionRequest(server string, sessionID string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "session_id", sessionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/users/me/sessions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil

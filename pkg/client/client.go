@@ -228,6 +228,68 @@ func (c *Client) GetIssuerMetadata(ctx context.Context) (*IssuerMetadata, error)
 	return body[IssuerMetadata](c.core.GetIssuerMetadata(withoutToken(ctx)))
 }
 
+// CheckPassword answers what the policy has against a password if the user of the token chose it now, together with the
+// username if there is one. Nothing is changed.
+func (c *Client) CheckPassword(ctx context.Context, password, username string) (*PasswordCheckResult, error) {
+	return body[PasswordCheckResult](c.core.CheckPassword(ctx, PasswordCheck{Password: &password, Username: optional(username)}))
+}
+
+// ListMySessions answers one page of the live sessions of the user of the token, the newest first.
+func (c *Client) ListMySessions(ctx context.Context, params ListMySessionsParams) (*SessionList, error) {
+	return body[SessionList](c.core.ListMySessions(ctx, &params))
+}
+
+// EndMySession ends a session of the user of the token.
+func (c *Client) EndMySession(ctx context.Context, sessionID string) error {
+	return nothing(c.core.EndMySession(ctx, sessionID))
+}
+
+// EndMyOtherSessions ends all sessions of the user of the token but the token's, and answers how many there were.
+func (c *Client) EndMyOtherSessions(ctx context.Context) (*EndedSessions, error) {
+	return body[EndedSessions](c.core.EndMyOtherSessions(ctx))
+}
+
+// ListMyActivity answers one page of what happened to the credentials of the user of the token, the newest first.
+func (c *Client) ListMyActivity(ctx context.Context, params ListMyActivityParams) (*ActivityList, error) {
+	return body[ActivityList](c.core.ListMyActivity(ctx, &params))
+}
+
+// GetAccountPasswordPolicy answers an account's own rules for passwords, and their ETag. Only a service that is registered
+// for every account names one; to the methods below this applies as well.
+func (c *Client) GetAccountPasswordPolicy(ctx context.Context, accountID string) (*AccountPasswordPolicy, string, error) {
+	params := &GetAccountPasswordPolicyParams{AccountID: optional(accountID)}
+	return tagged[AccountPasswordPolicy](c.core.GetAccountPasswordPolicy(ctx, params))
+}
+
+// SetAccountPasswordPolicy replaces an account's own rules for passwords, if they still have the ETag ifMatch or it is empty.
+// It answers them as they are then, and their new ETag.
+func (c *Client) SetAccountPasswordPolicy(ctx context.Context, accountID string, policy AccountPasswordPolicyChange, ifMatch string) (*AccountPasswordPolicy, string, error) {
+	params := &SetAccountPasswordPolicyParams{AccountID: optional(accountID), IfMatch: optional(ifMatch)}
+	return tagged[AccountPasswordPolicy](c.core.SetAccountPasswordPolicy(ctx, params, policy))
+}
+
+// GetNamingRule answers an account's rule for usernames, and its ETag.
+func (c *Client) GetNamingRule(ctx context.Context, accountID string) (*NamingRule, string, error) {
+	return tagged[NamingRule](c.core.GetNamingRule(ctx, &GetNamingRuleParams{AccountID: optional(accountID)}))
+}
+
+// SetNamingRule replaces an account's rule for usernames, if it still has the ETag ifMatch or that is empty. It answers the
+// rule as it is then, and its new ETag.
+func (c *Client) SetNamingRule(ctx context.Context, accountID string, rule NamingRuleChange, ifMatch string) (*NamingRule, string, error) {
+	params := &SetNamingRuleParams{AccountID: optional(accountID), IfMatch: optional(ifMatch)}
+	return tagged[NamingRule](c.core.SetNamingRule(ctx, params, rule))
+}
+
+// LookUpUsername answers whether a username or e-mail address can be given in an account.
+func (c *Client) LookUpUsername(ctx context.Context, accountID, username string) (*UsernameState, error) {
+	return body[UsernameState](c.core.LookUpUsername(ctx, username, &LookUpUsernameParams{AccountID: optional(accountID)}))
+}
+
+// ReleaseHeldUsername lets anybody take a name that is held for a user whom the caller manages.
+func (c *Client) ReleaseHeldUsername(ctx context.Context, accountID, username string) error {
+	return nothing(c.core.ReleaseHeldUsername(ctx, username, &ReleaseHeldUsernameParams{AccountID: optional(accountID)}))
+}
+
 func optional(text string) *string {
 	if text == "" {
 		return nil

@@ -22,7 +22,12 @@ const (
 	credentialsJSON = `{"user_id":"u1","username":"maria","email":null,"email_verified":false,"pending_email":null,"password_changed_at":"2026-03-02T09:15:00Z","must_change_password":false,"version":7}`
 	userJSON        = `{"id":"u1","account_id":"a1","team":"/","role":"agent","also_manages":[],"display_name":"Maria","status":"active","username":"maria","email":null,"email_verified":false,"must_change_password":false,"version":7,"password_changed_at":null,"temporary_password_expires_at":null,"last_sign_in_at":null,"created_at":"2026-03-02T09:15:00Z","sign_in":{"can_sign_in":true,"reasons":[],"locked_until":null,"consecutive_failures":0}}`
 	meJSON          = `{"id":"u1","account_id":"a1","team":"/","role":"agent","also_manages":[],"display_name":"Maria","status":"active","username":"maria","email":null,"email_verified":false,"must_change_password":false,"version":7,"last_sign_in_at":null,"session_id":"s1","auth_time":"2026-03-02T09:15:00Z"}`
-	policyJSON      = `{"min_length":15,"max_length":128,"length_unit":"code points after NFC","blocklist":true,"context_words":true,"breached_passwords":false,"composition_rules":"none","expiry":"none","username":{"min_length":2,"max_length":64,"allowed":"letters"},"passwordrules":"minlength: 15;"}`
+	policyJSON      = `{"min_length":15,"max_length":128,"length_unit":"code points after NFC","blocklist":true,"context_words":true,"blocked_words":0,"breached_passwords":false,"composition_rules":"none","expiry":"none","username":{"kind":"either","template":null,"regex":null,"example":null,"min_length":2,"max_length":64,"allowed":"letters","hold_days":180},"passwordrules":"minlength: 15;"}`
+	sessionsJSON    = `{"items":[{"id":"s1","created_at":"2026-03-02T09:15:00Z","last_used_at":"2026-03-02T09:15:00Z","expires_at":"2026-03-02T09:15:00Z","user_agent":"x","ip":"192.0.2.1","current":true}],"next_cursor":null}`
+	activityJSON    = `{"items":[{"id":"e1","at":"2026-03-02T09:15:00Z","action":"password.reset","outcome":"done","by":{"kind":"administrator","name":"Ada"},"ip":null,"user_agent":null,"details":{"method":"temporary"}}],"next_cursor":null}`
+	accountJSON     = `{"min_length":null,"blocked_words":["acme"],"username_hold_days":40,"reset_methods":["temporary"]}`
+	namingJSON      = `{"kind":"either","template":null,"regex":null,"min_length":null,"max_length":30,"reserved":[]}`
+	nameJSON        = `{"username":"maria","status":"held","held_until":"2026-03-02T09:15:00Z","user_id":"u1","violations":[]}`
 	historyJSON     = `{"items":[{"username":"maria","held_from":"2026-03-02T09:15:00Z","held_until":null,"changed_by":{"kind":"self","id":"u1","name":"maria"}}]}`
 	resetJSON       = `{"user_id":"u1","username":"maria","method":"temporary","temporary_password":"basket-harbor-lemon","expires_at":"2026-03-03T09:15:00Z","must_change_password":true,"sessions_ended":2,"status":"active"}`
 	metadataJSON    = `{"issuer":"https://c.example","jwks_uri":"https://c.example/.well-known/jwks.json","token_endpoint":"https://c.example/oauth/token","grant_types_supported":["client_credentials"],"response_types_supported":[],"token_endpoint_auth_methods_supported":["client_secret_basic"],"scopes_supported":["users:read"],"service_documentation":"https://c.example/openapi.yaml"}`
@@ -59,6 +64,17 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"POST /credential-reverts":              {200, `{"username":"maria","email":null,"sessions_ended":2}`},
 		"GET /admin/audit-events":               {200, `{"items":[],"next_cursor":null}`},
 		"GET /admin/audit-events/integrity":     {200, `{"account_id":"acme","intact":true,"events":0,"sequence":0,"head":"","checked_at":"2026-03-02T09:15:00Z"}`},
+		"POST /password-policy/check":           {200, `{"acceptable":false,"violations":[{"code":"too_short","detail":"x"}]}`},
+		"GET /users/me/sessions":                {200, sessionsJSON},
+		"DELETE /users/me/sessions":             {200, `{"sessions_ended":2}`},
+		"DELETE /users/me/sessions/s1":          {204, ""},
+		"GET /users/me/activity":                {200, activityJSON},
+		"GET /admin/password-policy":            {200, accountJSON},
+		"PUT /admin/password-policy":            {200, accountJSON},
+		"GET /admin/naming-rule":                {200, namingJSON},
+		"PUT /admin/naming-rule":                {200, namingJSON},
+		"GET /admin/usernames/maria":            {200, nameJSON},
+		"DELETE /admin/held-usernames/maria":    {204, ""},
 		"POST /oauth/token":                     {200, `{"access_token":"a.b.c","token_type":"Bearer","expires_in":900,"scope":"users:read"}`},
 		"GET /.well-known/jwks.json":            {200, `{"keys":[{"kty":"OKP","kid":"k1","use":"sig","alg":"EdDSA","crv":"Ed25519","x":"AAAA"}]}`},
 		"GET /.well-known/openid-configuration": {200, metadataJSON},
@@ -124,6 +140,29 @@ func TestClient_callsEveryOperation(t *testing.T) {
 		"changeUserCredentials": {tagged(func(ctx context.Context) (*client.Credentials, string, error) {
 			return c.ChangeUserCredentials(ctx, "u1", client.CredentialsChange{Reason: pointer("x"), Username: pointer("maria")}, "")
 		}), "Bearer tok", "", `{"reason":"x","username":"maria"}`, `"7"`},
+		"checkPassword": {plain(func(ctx context.Context) (*client.PasswordCheckResult, error) { return c.CheckPassword(ctx, "pw", "") }), "Bearer tok", "", `{"password":"pw"}`, ""},
+		"listMySessions": {plain(func(ctx context.Context) (*client.SessionList, error) {
+			return c.ListMySessions(ctx, client.ListMySessionsParams{Limit: pointer(5)})
+		}), "Bearer tok", "", "", ""},
+		"endMySession":       {func(ctx context.Context) (any, string, error) { return s, "", c.EndMySession(ctx, "s1") }, "Bearer tok", "", "", ""},
+		"endMyOtherSessions": {plain(c.EndMyOtherSessions), "Bearer tok", "", "", ""},
+		"listMyActivity": {plain(func(ctx context.Context) (*client.ActivityList, error) {
+			return c.ListMyActivity(ctx, client.ListMyActivityParams{Cursor: pointer("c")})
+		}), "Bearer tok", "", "", ""},
+		"getAccountPasswordPolicy": {tagged(func(ctx context.Context) (*client.AccountPasswordPolicy, string, error) {
+			return c.GetAccountPasswordPolicy(ctx, "a1")
+		}), "Bearer tok", "", "", `"7"`},
+		"setAccountPasswordPolicy": {tagged(func(ctx context.Context) (*client.AccountPasswordPolicy, string, error) {
+			return c.SetAccountPasswordPolicy(ctx, "", client.AccountPasswordPolicyChange{MinLength: pointer(20)}, `"6"`)
+		}), "Bearer tok", `"6"`, `{"min_length":20}`, `"7"`},
+		"getNamingRule": {tagged(func(ctx context.Context) (*client.NamingRule, string, error) { return c.GetNamingRule(ctx, "") }), "Bearer tok", "", "", `"7"`},
+		"setNamingRule": {tagged(func(ctx context.Context) (*client.NamingRule, string, error) {
+			return c.SetNamingRule(ctx, "", client.NamingRuleChange{MaxLength: pointer(30)}, "")
+		}), "Bearer tok", "", `{"max_length":30}`, `"7"`},
+		"lookUpUsername": {plain(func(ctx context.Context) (*client.UsernameState, error) { return c.LookUpUsername(ctx, "", "maria") }), "Bearer tok", "", "", ""},
+		"releaseHeldUsername": {func(ctx context.Context) (any, string, error) {
+			return s, "", c.ReleaseHeldUsername(ctx, "", "maria")
+		}, "Bearer tok", "", "", ""},
 		"resetPassword": {tagged(func(ctx context.Context) (*client.PasswordResetResult, string, error) {
 			return c.ResetPassword(ctx, "u1", client.PasswordReset{}, `"6"`)
 		}), "Bearer tok", `"6"`, `{}`, `"7"`},
