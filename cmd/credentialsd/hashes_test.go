@@ -353,7 +353,7 @@ func TestResponses_holdNoPassword(t *testing.T) {
 	allowed := []string{
 		"PasswordResetResult.temporary_password", "User.temporary_password_expires_at", "User.password_changed_at", "Credentials.password_changed_at",
 		"ChangedCredentials.password_changed_at", "User.must_change_password", "Credentials.must_change_password",
-		"ChangedCredentials.must_change_password", "Me.must_change_password", "PasswordResetResult.must_change_password",
+		"ChangedCredentials.must_change_password", "Me.must_change_password", "PasswordResetResult.must_change_password", "SecurityLockResult.password_disabled",
 		"SessionTokens.must_change_password", "PasswordPolicy.breached_passwords", "PasswordPolicy.passwordrules",
 	}
 	suspicious := regexp.MustCompile("(?i)password|secret|hash|salt|hint|pepper|question")
