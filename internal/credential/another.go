@@ -255,12 +255,27 @@ func (m *Manager) Reset(ctx context.Context, actor access.Actor, id user.ID, wan
 }
 
 func (m *Manager) checkReset(member session.Member, w Reset) error {
-	wrong := wrongReason(w.Reason)
-	given := w.NewPassword != nil && !w.NewPassword.Empty()
+	if wrong := append(wrongReason(w.Reason), m.checkMethod(member, w)...); wrong != nil {
+		return &change.RejectedError{Fields: wrong}
+	}
+	if err := w.IfMatch.check(member.User); err != nil {
+		return err
+	}
+	if w.Method == user.Set {
+		if found := m.refusals(*w.NewPassword, member.Account, member.User, member.User); found != nil {
+			return &change.RejectedError{Policy: true, Fields: found}
+		}
+	}
+	return nil
+}
+
+// checkMethod says what is wrong with the method of a reset and with what goes with it.
+func (m *Manager) checkMethod(member session.Member, w Reset) []change.FieldError {
+	var wrong []change.FieldError
 	switch w.Method {
 	case user.Temporary:
 	case user.Set:
-		if !given {
+		if w.NewPassword == nil || w.NewPassword.Empty() {
 			wrong = append(wrong, change.Required("/new_password", "Give the password that the user will sign in with once."))
 		}
 	case user.Link:
@@ -277,18 +292,7 @@ func (m *Manager) checkReset(member session.Member, w Reset) error {
 	if w.DisableNow && w.Method != user.Link {
 		wrong = append(wrong, change.FieldError{Pointer: "/disable_now", Code: "invalid", Detail: "The methods temporary and set replace the old password at once; disable_now goes with link only."})
 	}
-	if wrong != nil {
-		return &change.RejectedError{Fields: wrong}
-	}
-	if err := w.IfMatch.check(member.User); err != nil {
-		return err
-	}
-	if given {
-		if found := m.refusals(*w.NewPassword, member.Account, member.User, member.User); found != nil {
-			return &change.RejectedError{Policy: true, Fields: found}
-		}
-	}
-	return nil
+	return wrong
 }
 
 // notAllowed says which methods an account has left on.

@@ -128,8 +128,9 @@ func page[T any](sent *string, size *int, read func(text string) (T, bool)) (aft
 	}
 	if sent != nil {
 		text, decodeErr := base64.RawURLEncoding.DecodeString(*sent)
-		known := false
-		if after, known = read(string(text)); decodeErr != nil || !known {
+		var known bool
+		after, known = read(string(text))
+		if decodeErr != nil || !known {
 			wrong = append(wrong, change.FieldError{Pointer: "/cursor", Code: "invalid", Detail: "Use the next_cursor of the page before."})
 		}
 	}
