@@ -82,6 +82,7 @@ func (e AuditOutcome) Valid() bool {
 
 // Defines values for AuditPartyKind.
 const (
+	AuditPartyKindAccount  AuditPartyKind = "account"
 	AuditPartyKindOperator AuditPartyKind = "operator"
 	AuditPartyKindService  AuditPartyKind = "service"
 	AuditPartyKindUser     AuditPartyKind = "user"
@@ -90,6 +91,8 @@ const (
 // Valid indicates whether the value is a known member of the AuditPartyKind enum.
 func (e AuditPartyKind) Valid() bool {
 	switch e {
+	case AuditPartyKindAccount:
+		return true
 	case AuditPartyKindOperator:
 		return true
 	case AuditPartyKindService:
@@ -912,7 +915,7 @@ type AuditParty struct {
 	// ID An opaque id that never changes and is never used again.
 	ID *ID `json:"id,omitempty"`
 
-	// Kind `user`; `service`; `operator`: somebody at the command line of the host.
+	// Kind `user`; `service`; `operator`: somebody at the command line of the host; `account`: settings of a whole account.
 	Kind *AuditPartyKind `json:"kind,omitempty"`
 
 	// Name The display name of a user, or the name of a service.
@@ -922,7 +925,7 @@ type AuditParty struct {
 	Username *string `json:"username,omitempty"`
 }
 
-// AuditPartyKind `user`; `service`; `operator`: somebody at the command line of the host.
+// AuditPartyKind `user`; `service`; `operator`: somebody at the command line of the host; `account`: settings of a whole account.
 type AuditPartyKind string
 
 // AuditPolicy The account's rules for passwords, held names and resets, as far as they differed from the deployment's.
