@@ -677,6 +677,8 @@ type ActivityList struct {
 // | `password.reset` | An administrator or a service replaced a user's password. |
 // | `password.reset_link_sent` | A one-time link to choose a new password was mailed to the user. |
 // | `password.reset_link_used` | The user chose a new password by the mailed link. |
+// | `password.verified` | Another service had a name and a password checked, and they were right. |
+// | `password.verify_failed` | They were not; `code` says why, the service never learns it. |
 // | `service.created` | The operator registered a service. |
 // | `service.disabled` | The operator made a service's secrets and tokens good for nothing. |
 // | `service.enabled` | The operator took that back. |
@@ -803,6 +805,8 @@ type AuditEvent struct {
 	// | `password.reset` | An administrator or a service replaced a user's password. |
 	// | `password.reset_link_sent` | A one-time link to choose a new password was mailed to the user. |
 	// | `password.reset_link_used` | The user chose a new password by the mailed link. |
+	// | `password.verified` | Another service had a name and a password checked, and they were right. |
+	// | `password.verify_failed` | They were not; `code` says why, the service never learns it. |
 	// | `service.created` | The operator registered a service. |
 	// | `service.disabled` | The operator made a service's secrets and tokens good for nothing. |
 	// | `service.enabled` | The operator took that back. |
@@ -1829,6 +1833,45 @@ type UsernameState struct {
 //   - `not_available`: it cannot be given, and belongs to nobody in the account.
 type UsernameStateStatus string
 
+// Verification defines model for Verification.
+type Verification struct {
+	// IP The address of whoever typed them.
+	IP *string `json:"ip,omitempty"`
+
+	// Password What was typed as password, exactly.
+	Password secret.Text `json:"password"`
+
+	// UserAgent The `User-Agent` of whoever typed them; what is over 256 bytes is cut off.
+	UserAgent *string `json:"user_agent,omitempty"`
+
+	// Username What was typed as username.
+	Username string `json:"username"`
+}
+
+// VerificationResult The members beside `verified` are there only if it is true.
+type VerificationResult struct {
+	// AccountID An opaque id that never changes and is never used again.
+	AccountID *ID `json:"account_id,omitempty"`
+
+	// Generation The user's authentication generation. It grows whenever every older token must die.
+	Generation *int64 `json:"generation,omitempty"`
+
+	// MustChangePassword The password is a temporary one, good only for choosing a new one.
+	MustChangePassword *bool `json:"must_change_password,omitempty"`
+
+	// Role What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
+	Role *Role `json:"role,omitempty"`
+
+	// Team A place in the account's tree of branches, as a path; `/` is the whole company.
+	Team *Team `json:"team,omitempty"`
+
+	// UserID An opaque id that never changes and is never used again.
+	UserID *ID `json:"user_id,omitempty"`
+
+	// Verified Whether the password opens a session now.
+	Verified bool `json:"verified"`
+}
+
 // Violation defines model for Violation.
 type Violation struct {
 	// Code * `required`: the member is missing or empty.
@@ -2051,6 +2094,9 @@ type RevertCredentialsJSONRequestBody = LinkToken
 // ConfirmEmailJSONRequestBody defines body for ConfirmEmail for application/json ContentType.
 type ConfirmEmailJSONRequestBody = LinkToken
 
+// VerifyCredentialsJSONRequestBody defines body for VerifyCredentials for application/json ContentType.
+type VerifyCredentialsJSONRequestBody = Verification
+
 // IssueTokenFormdataRequestBody defines body for IssueToken for application/x-www-form-urlencoded ContentType.
 type IssueTokenFormdataRequestBody = TokenRequest
 
@@ -2134,6 +2180,9 @@ type ServerInterface interface {
 	// ConfirmEmail Confirm an e-mail address
 	// (POST /email-confirmations)
 	ConfirmEmail(ctx echo.Context) error
+	// VerifyCredentials Check a username and a password
+	// (POST /internal/credentials/verify)
+	VerifyCredentials(ctx echo.Context) error
 	// IssueToken Get a token for a service
 	// (POST /oauth/token)
 	IssueToken(ctx echo.Context) error
@@ -2713,6 +2762,15 @@ func (w *ServerInterfaceWrapper) ConfirmEmail(ctx echo.Context) error {
 	return err
 }
 
+// VerifyCredentials converts echo context to params.
+func (w *ServerInterfaceWrapper) VerifyCredentials(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.VerifyCredentials(ctx)
+	return err
+}
+
 // IssueToken converts echo context to params.
 func (w *ServerInterfaceWrapper) IssueToken(ctx echo.Context) error {
 	var err error
@@ -3009,6 +3067,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/credential-reverts", wrapper.RevertCredentials, options.OperationMiddlewares["revertCredentials"]...)
 	router.GET(options.BaseURL+"/dev/mail", wrapper.GetDevMail, options.OperationMiddlewares["getDevMail"]...)
 	router.POST(options.BaseURL+"/email-confirmations", wrapper.ConfirmEmail, options.OperationMiddlewares["confirmEmail"]...)
+	router.POST(options.BaseURL+"/internal/credentials/verify", wrapper.VerifyCredentials, options.OperationMiddlewares["verifyCredentials"]...)
 	router.POST(options.BaseURL+"/oauth/token", wrapper.IssueToken, options.OperationMiddlewares["issueToken"]...)
 	router.GET(options.BaseURL+"/openapi.yaml", wrapper.GetOpenapi, options.OperationMiddlewares["getOpenapi"]...)
 	router.GET(options.BaseURL+"/password-policy", wrapper.GetPasswordPolicy, options.OperationMiddlewares["getPasswordPolicy"]...)
@@ -3624,6 +3683,28 @@ func (response ConfirmEmail200JSONResponse) VisitConfirmEmailResponse(w http.Res
 	return err
 }
 
+type VerifyCredentialsRequestObject struct {
+	Body *VerifyCredentialsJSONRequestBody
+}
+
+type VerifyCredentialsResponseObject interface {
+	VisitVerifyCredentialsResponse(w http.ResponseWriter) error
+}
+
+type VerifyCredentials200JSONResponse VerificationResult
+
+func (response VerifyCredentials200JSONResponse) VisitVerifyCredentialsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type IssueTokenRequestObject struct {
 	Body *IssueTokenFormdataRequestBody
 }
@@ -4144,6 +4225,9 @@ type StrictServerInterface interface {
 	// ConfirmEmail Confirm an e-mail address
 	// (POST /email-confirmations)
 	ConfirmEmail(ctx context.Context, request ConfirmEmailRequestObject) (ConfirmEmailResponseObject, error)
+	// VerifyCredentials Check a username and a password
+	// (POST /internal/credentials/verify)
+	VerifyCredentials(ctx context.Context, request VerifyCredentialsRequestObject) (VerifyCredentialsResponseObject, error)
 	// IssueToken Get a token for a service
 	// (POST /oauth/token)
 	IssueToken(ctx context.Context, request IssueTokenRequestObject) (IssueTokenResponseObject, error)
@@ -4886,6 +4970,52 @@ func (sh *strictHandler) ConfirmEmail(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(ConfirmEmailResponseObject); ok {
 		return validResponse.VisitConfirmEmailResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// VerifyCredentials operation middleware
+func (sh *strictHandler) VerifyCredentials(ctx echo.Context) error {
+	var request VerifyCredentialsRequestObject
+
+	var body VerifyCredentialsJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.VerifyCredentials(ctx.Request().Context(), request.(VerifyCredentialsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "VerifyCredentials")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(VerifyCredentialsResponseObject); ok {
+		return validResponse.VisitVerifyCredentialsResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

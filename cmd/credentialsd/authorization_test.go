@@ -82,6 +82,7 @@ func requests(s *service) map[string]request {
 		"lockUser":              {http.MethodPost, bo + "/security-lock", map[string]string{"reason": ""}},
 		"resetPassword":         {http.MethodPost, bo + "/password-reset", map[string]string{"method": "link"}},
 
+		"verifyCredentials":        {http.MethodPost, "/internal/credentials/verify", map[string]string{}},
 		"listAuditEvents":          {http.MethodGet, "/admin/audit-events", nil},
 		"checkAuditIntegrity":      {http.MethodGet, "/admin/audit-events/integrity", nil},
 		"getAccountPasswordPolicy": {http.MethodGet, "/admin/password-policy", nil},
@@ -128,6 +129,7 @@ func TestAuthorization_matrix(t *testing.T) {
 			"reader":        func() string { return serviceToken(s, access.ScopeUsersRead) },
 			"resetter":      func() string { return serviceToken(s, access.ScopeReset) },
 			"writer":        func() string { return serviceToken(s, access.ScopeUsersWrite) },
+			"verifier":      func() string { return serviceToken(s, access.ScopeVerify) },
 			"auditor":       func() string { return serviceToken(s, access.ScopeAuditRead) },
 		}
 		for operation, call := range calls {
@@ -156,8 +158,9 @@ func expected(operation, actor string) string {
 	changing := slices.Contains([]string{"changeUserCredentials", "resetPassword", "lockUser", "releaseHeldUsername"}, operation)
 	auditing := slices.Contains([]string{"listAuditEvents", "checkAuditIntegrity"}, operation)
 	resetting := slices.Contains([]string{"resetPassword", "lockUser"}, operation)
+	verifying := operation == "verifyCredentials"
 	switch {
-	case !self && !reading && !writing && !changing && !auditing:
+	case !self && !reading && !writing && !changing && !auditing && !verifying:
 		return served
 	case actor == "nobody":
 		return noToken
@@ -171,6 +174,10 @@ func expected(operation, actor string) string {
 		return forbidden
 	case actor == "limited":
 		return mustChange
+	case verifying && actor == "administrator":
+		return forbidden // it is for services
+	case verifying && actor == "verifier":
+		return served
 	case actor == "administrator", actor == "all scopes", actor == "reader" && reading, actor == "writer" && writing, actor == "resetter" && resetting,
 		actor == "auditor" && auditing:
 		return served

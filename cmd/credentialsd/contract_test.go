@@ -54,6 +54,7 @@ func TestContract_everyOperation(t *testing.T) {
 			s.call(http.MethodGet, "/dev/mail", "", nil),
 			s.call(http.MethodGet, "/dev/mail", "", nil, "Accept", "application/json"),
 			s.call(http.MethodGet, "/.well-known/change-password", "", nil),
+			s.call(http.MethodPost, "/internal/credentials/verify", serviceToken(s, "credentials:verify"), map[string]string{"username": "wanda", "password": demoPassword, "ip": "192.0.2.7", "user_agent": "test"}),
 			s.call(http.MethodPost, "/oauth/token", "", "grant_type=client_credentials&client_id=demo-service&client_secret="+s.demo.Clients[0].ClientSecret,
 				"Content-Type", "application/x-www-form-urlencoded"),
 		} {

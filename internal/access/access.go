@@ -185,6 +185,8 @@ func Table() []Rule {
 		{Operation: "lockUser", Role: user.Administrator, Scope: ScopeReset, Limited: true},
 		{Operation: "resetPassword", Role: user.Administrator, Scope: ScopeReset, Limited: true},
 
+		{Operation: "verifyCredentials", Scope: ScopeVerify},
+
 		{Operation: "listAuditEvents", Role: user.Administrator, Scope: ScopeAuditRead},
 		{Operation: "checkAuditIntegrity", Role: user.Administrator, Scope: ScopeAuditRead},
 		{Operation: "getAccountPasswordPolicy", Role: user.Administrator, Scope: ScopeUsersRead},

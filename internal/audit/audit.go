@@ -33,6 +33,8 @@ const (
 	SecurityLocked      Action = "user.security_locked"        // for a security concern every session and link ended and the password was disabled
 	NoticeGivenUp       Action = "notice.given_up"             // a mail to the user could not be delivered in time
 	PasswordDisabled    Action = "password.disabled"           // too many consecutive failures: the password opens nothing until it is reset
+	PasswordVerified    Action = "password.verified"           // another service had a name and a password checked, and they were right
+	VerifyFailed        Action = "password.verify_failed"      // they were not; the code says why, the service never learns it
 	PasswordRehashed    Action = "password.rehashed"           // a sign-in replaced an outdated hash by a stronger one of the same password
 	UserCreated         Action = "user.created"                // the operator made a user
 	ServiceCreated      Action = "service.created"             // the operator registered a client
@@ -53,7 +55,7 @@ const (
 func Actions() []Action {
 	return []Action{
 		SettingsRefused, NamingRuleChanged, PolicyChanged, Pruned, ChangeRefused, CredentialsChanged, CredentialsReverted, NoticeGivenUp,
-		PasswordDisabled, PasswordRehashed, PasswordReset, ResetLinkSent, ResetLinkUsed, ServiceCreated, ServiceDisabled, ServiceEnabled,
+		PasswordDisabled, PasswordRehashed, PasswordReset, ResetLinkSent, ResetLinkUsed, PasswordVerified, VerifyFailed, ServiceCreated, ServiceDisabled, ServiceEnabled,
 		ServiceRotated, ServiceTokenIssued, ServiceTokenRefused, SessionEnded, SessionsEnded, SessionReuse, SignInFailed, SignedIn,
 		UserCreated, SecurityLocked, NameReleased,
 	}
@@ -63,7 +65,7 @@ func Actions() []Action {
 func Personal() []Action {
 	return []Action{
 		SignedIn, SignInFailed, SessionEnded, SessionsEnded, SessionReuse, CredentialsChanged, ChangeRefused, CredentialsReverted,
-		PasswordReset, ResetLinkSent, ResetLinkUsed, PasswordDisabled, SecurityLocked, NameReleased, UserCreated,
+		PasswordVerified, VerifyFailed, PasswordReset, ResetLinkSent, ResetLinkUsed, PasswordDisabled, SecurityLocked, NameReleased, UserCreated,
 	}
 }
 

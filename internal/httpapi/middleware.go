@@ -35,16 +35,22 @@ func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 		if !requestIDForm.MatchString(id) {
 			id = uuid.Must(uuid.NewV7()).String()
 		}
-		agent := strings.ToValidUTF8(request.UserAgent(), "?")
-		if len(agent) > maxUserAgent {
-			agent = strings.ToValidUTF8(agent[:maxUserAgent], "")
-		}
+		agent := keptUserAgent(request.UserAgent())
 		c.Response().Header().Set("X-Request-Id", id)
 		origin := access.Origin{RequestID: id, IP: c.RealIP(), UserAgent: agent}
 		ctx := context.WithValue(request.Context(), acceptKey, request.Header.Get("Accept"))
 		c.SetRequest(request.WithContext(context.WithValue(ctx, originKey, origin)))
 		return next(c)
 	}
+}
+
+// keptUserAgent is what is kept of a user agent.
+func keptUserAgent(given string) string {
+	agent := strings.ToValidUTF8(given, "?")
+	if len(agent) > maxUserAgent {
+		agent = strings.ToValidUTF8(agent[:maxUserAgent], "")
+	}
+	return agent
 }
 
 // observe writes one line for each request, without the query, which may hold anything, and measures it.

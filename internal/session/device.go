@@ -17,10 +17,10 @@ func deviceOf(userAgent string) string {
 }
 
 // tellOfNewDevice adds a notice to a sign-in from a device or a network that the user has not signed in from within 30 days.
-// A first sign-in has nothing to be compared with.
+// A first sign-in has nothing to be compared with, nor has one from a device that a service did not describe.
 func (m *Manager) tellOfNewDevice(ctx context.Context, a attempt, opening *Opening) error {
 	u := a.member.User
-	if u.LastSignInAt == nil || !m.config.Notices.On() {
+	if u.LastSignInAt == nil || opening.Device == "" || !m.config.Notices.On() {
 		return nil
 	}
 	known, err := m.store.KnowsDevice(ctx, u.ID, opening.Device, m.config.Now().Add(-knownFor))

@@ -59,10 +59,10 @@ type Rehash struct{ Old, New string }
 
 // Opening is what a successful sign-in writes.
 type Opening struct {
-	Session Session
+	Session Session      // without an id none is opened: another service had the password verified
 	Guard   change.Guard // the user the password was checked against must still be the same
 	Rehash  *Rehash
-	Device  string // what the app or browser is known as
+	Device  string // what the app or browser is known as; empty: not known
 	Letters notice.Letters
 	Audit   []audit.Event
 }

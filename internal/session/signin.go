@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -27,14 +28,7 @@ const signInTries = 3
 // ErrInvalidCredentials after the same work; *throttle.DelayedError, throttle.ErrBusy and *password.OverloadedError say
 // that nothing was checked.
 func (m *Manager) SignIn(ctx context.Context, typed string, pw secret.Text, origin access.Origin) (Tokens, error) {
-	var missing []change.FieldError
-	if typed == "" {
-		missing = append(missing, change.Required("/username", "Give the username."))
-	}
-	if pw.Empty() {
-		missing = append(missing, change.Required("/password", "Give the password."))
-	}
-	if missing != nil {
+	if missing := missingFrom(typed, pw); missing != nil {
 		return Tokens{}, &change.RejectedError{Fields: missing}
 	}
 	for range signInTries {
@@ -46,9 +40,21 @@ func (m *Manager) SignIn(ctx context.Context, typed string, pw secret.Text, orig
 	return Tokens{}, ErrUnsettled
 }
 
-// attempt is one sign-in on its way.
+func missingFrom(typed string, pw secret.Text) []change.FieldError {
+	var missing []change.FieldError
+	if typed == "" {
+		missing = append(missing, change.Required("/username", "Give the username."))
+	}
+	if pw.Empty() {
+		missing = append(missing, change.Required("/password", "Give the password."))
+	}
+	return missing
+}
+
+// attempt is one sign-in on its way, or one that another service asks about.
 type attempt struct {
-	member   Member // zero when nobody has the name
+	member   Member       // zero when nobody has the name, or nobody whom the service may know of
+	by       access.Actor // the service that asks; zero for a sign-in here
 	key      string
 	origin   access.Origin
 	known    bool // the user has signed in from this network lately
@@ -57,22 +63,35 @@ type attempt struct {
 
 func (m *Manager) signIn(ctx context.Context, typed string, pw secret.Text, origin access.Origin) (Tokens, error) {
 	a := attempt{key: identifier.Key(typed), origin: origin}
+	verdict, err := m.prove(ctx, &a, pw)
+	if err != nil {
+		return Tokens{}, err
+	}
+	return m.open(ctx, a, pw, verdict)
+}
+
+// prove finds who has the name and compares the password. What it returns without an error is right, and the attempt is still
+// reserved.
+func (m *Manager) prove(ctx context.Context, a *attempt, pw secret.Text) (password.Verdict, error) {
 	var err error
 	a.member, err = m.store.MemberByUsername(ctx, a.key)
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return Tokens{}, fmt.Errorf("session: find who signs in: %w", err)
+		return password.Verdict{}, fmt.Errorf("session: find who signs in: %w", err)
 	}
-	if err = m.reserveSignIn(ctx, &a); err != nil {
-		return Tokens{}, err
+	if a.by.Kind == access.Service && !a.by.SeesAccount(a.member.User.AccountID) {
+		a.member = Member{}
 	}
-	verdict, err := m.compare(ctx, a, pw)
+	if err = m.reserveSignIn(ctx, a); err != nil {
+		return password.Verdict{}, err
+	}
+	verdict, err := m.compare(ctx, *a, pw)
 	if err != nil {
-		return Tokens{}, errors.Join(err, settle(ctx, a.reserved, throttle.GivenBack))
+		return password.Verdict{}, errors.Join(err, settle(ctx, a.reserved, throttle.GivenBack))
 	}
-	if code := m.refusal(a, verdict); code != "" {
-		return Tokens{}, m.fail(ctx, a, code)
+	if code := m.refusal(*a, verdict); code != "" {
+		return password.Verdict{}, m.fail(ctx, *a, code)
 	}
-	return m.open(ctx, a, pw, verdict)
+	return verdict, nil
 }
 
 // subject is who failures are counted for. A name that nobody has is counted like a user; only a digest of it is kept.
@@ -81,6 +100,14 @@ func (a attempt) subject() string {
 		return ThrottleSubject(a.member.User.ID)
 	}
 	return "name:" + fingerprint(a.key)
+}
+
+// lane is whose share of the hashing lanes the attempt takes.
+func (a attempt) lane() password.Class {
+	if a.by.Kind == access.Service {
+		return password.Staff
+	}
+	return password.People
 }
 
 // ThrottleSubject is who the failures of a user are counted for.
@@ -113,9 +140,9 @@ func (m *Manager) reserveSignIn(ctx context.Context, a *attempt) error {
 // compare does the same work whether or not there is somebody to compare with.
 func (m *Manager) compare(ctx context.Context, a attempt, pw secret.Text) (password.Verdict, error) {
 	if a.reserved.Exhausted || a.member.User.Password.Hash == "" {
-		return password.Verdict{}, m.hasher.VerifyNothing(ctx, password.People, pw)
+		return password.Verdict{}, m.hasher.VerifyNothing(ctx, a.lane(), pw)
 	}
-	verdict, err := m.hasher.Verify(ctx, password.People, a.member.User.Password.Hash, pw)
+	verdict, err := m.hasher.Verify(ctx, a.lane(), a.member.User.Password.Hash, pw)
 	if errors.Is(err, password.ErrUnusableHash) {
 		m.config.Log.ErrorContext(ctx, "a stored password hash is unusable", "user_id", string(a.member.User.ID), "error", err)
 		return password.Verdict{}, nil
@@ -163,7 +190,12 @@ func (m *Manager) fail(ctx context.Context, a attempt, code string) error {
 }
 
 func (m *Manager) failure(a attempt, code string) audit.Event {
-	event := audit.New(audit.SignInFailed, audit.Refused, access.Actor{}, a.member.User, a.origin, m.config.Now())
+	action, target := audit.SignInFailed, a.member.User
+	if a.by.Kind == access.Service {
+		action = audit.VerifyFailed
+		target.AccountID = cmp.Or(target.AccountID, a.by.ClientAccount) // it is that account's to know of
+	}
+	event := audit.New(action, audit.Refused, a.by, target, a.origin, m.config.Now())
 	event.Details.Code = code
 	if a.member.User.ID == "" {
 		event.Details.Typed = fingerprint(a.key)
@@ -183,12 +215,9 @@ func (m *Manager) open(ctx context.Context, a attempt, pw secret.Text, verdict p
 	u := a.member.User
 	s := m.newSession(u, a.origin)
 	tokens, err := m.TokensFor(s, u)
-	var opening Opening
 	if err == nil {
-		opening, err = m.opening(ctx, s, a, pw, verdict)
-	}
-	if err == nil {
-		err = m.store.OpenSession(context.WithoutCancel(ctx), opening)
+		by := access.Actor{Kind: access.Person, User: u, SessionID: s.ID}
+		err = m.openWith(ctx, s, a, pw, verdict, audit.New(audit.SignedIn, audit.Done, by, u, a.origin, s.SignedInAt), by)
 	}
 	if err != nil {
 		return Tokens{}, errors.Join(fmt.Errorf("session: open: %w", err), settle(ctx, a.reserved, throttle.GivenBack))
@@ -208,29 +237,35 @@ func (m *Manager) newSession(u user.User, origin access.Origin) Session {
 	return s
 }
 
-func (m *Manager) opening(ctx context.Context, s Session, a attempt, pw secret.Text, verdict password.Verdict) (Opening, error) {
+// openWith saves what follows from a right password: the session, if it has an id, the event that tells of it, where the user
+// was, and a stronger hash in the place of an outdated one.
+func (m *Manager) openWith(ctx context.Context, s Session, a attempt, pw secret.Text, verdict password.Verdict, event audit.Event, by access.Actor) error {
 	u := a.member.User
-	by := access.Actor{Kind: access.Person, User: u, SessionID: s.ID}
-	opening := Opening{
-		Session: s, Guard: change.Guard{UserID: u.ID, Revision: u.Revision}, Device: deviceOf(a.origin.UserAgent),
-		Audit: []audit.Event{audit.New(audit.SignedIn, audit.Done, by, u, a.origin, s.SignedInAt)},
+	opening := Opening{Session: s, Guard: change.Guard{UserID: u.ID, Revision: u.Revision}, Audit: []audit.Event{event}}
+	if a.origin.UserAgent != "" || a.by.Kind != access.Service {
+		opening.Device = deviceOf(a.origin.UserAgent)
 	}
 	if err := m.tellOfNewDevice(ctx, a, &opening); err != nil {
-		return Opening{}, err
+		return err
 	}
-	if !verdict.Outdated {
-		return opening, nil
+	if verdict.Outdated {
+		m.upgrade(ctx, a, pw, &opening, by)
 	}
-	// The user has proven the password; an upgrade that finds no free lane now is made at the next sign-in.
-	stronger, err := m.hasher.Hash(ctx, password.People, pw)
+	return m.store.OpenSession(context.WithoutCancel(ctx), opening)
+}
+
+// upgrade adds a stronger hash: the user has just proven the password. One that finds no free lane is made at the next
+// sign-in.
+func (m *Manager) upgrade(ctx context.Context, a attempt, pw secret.Text, opening *Opening, by access.Actor) {
+	stronger, err := m.hasher.Hash(ctx, a.lane(), pw)
 	if err != nil {
-		return opening, nil //nolint:nilerr // see above
+		return
 	}
+	u := a.member.User
 	opening.Rehash = &Rehash{Old: u.Password.Hash, New: stronger}
-	event := audit.New(audit.PasswordRehashed, audit.Done, by, u, a.origin, s.SignedInAt)
+	event := audit.New(audit.PasswordRehashed, audit.Done, by, u, a.origin, opening.Session.SignedInAt)
 	event.Details.Scheme = password.Scheme(u.Password.Hash)
 	opening.Audit = append(opening.Audit, event)
-	return opening, nil
 }
 
 // newRefreshSalt returns 128 random bits in hex: refresh tokens made with an older salt are good for nothing.

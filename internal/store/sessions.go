@@ -83,18 +83,22 @@ func (s *Store) OpenSession(ctx context.Context, o session.Opening) error {
 				return err
 			}
 		}
-		if err := tx.Create(&row).Error; err != nil {
-			return err
+		if row.ID != "" {
+			if err := tx.Create(&row).Error; err != nil {
+				return err
+			}
 		}
 		err := tx.Exec("INSERT INTO known_networks (user_id, network, last_sign_in_at) VALUES (?, ?, ?)"+
 			" ON CONFLICT (user_id, network) DO UPDATE SET last_sign_in_at = excluded.last_sign_in_at", row.UserID, row.Network, row.SignedInAt).Error
 		if err != nil {
 			return err
 		}
-		err = tx.Exec("INSERT INTO known_devices (user_id, device, last_sign_in_at) VALUES (?, ?, ?)"+
-			" ON CONFLICT (user_id, device) DO UPDATE SET last_sign_in_at = excluded.last_sign_in_at", row.UserID, o.Device, row.SignedInAt).Error
-		if err != nil {
-			return err
+		if o.Device != "" {
+			err = tx.Exec("INSERT INTO known_devices (user_id, device, last_sign_in_at) VALUES (?, ?, ?)"+
+				" ON CONFLICT (user_id, device) DO UPDATE SET last_sign_in_at = excluded.last_sign_in_at", row.UserID, o.Device, row.SignedInAt).Error
+			if err != nil {
+				return err
+			}
 		}
 		if err := addTokens(tx, o.Letters.Tokens); err != nil {
 			return err

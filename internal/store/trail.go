@@ -145,11 +145,11 @@ func (s *Store) HasAccount(ctx context.Context, id string) (bool, error) {
 	return len(found) == 1, s.translate(err)
 }
 
-// Attempts returns the newest sign-ins and failed sign-ins of a user, the newest first.
+// Attempts returns the newest sign-ins and failed sign-ins of a user, here and by way of other services, the newest first.
 func (s *Store) Attempts(ctx context.Context, id user.ID, limit int) ([]audit.Event, error) {
 	var rows []eventRow
 	err := s.query(ctx).Raw("SELECT "+eventColumns+" FROM audit_events e WHERE e.target_id = ? AND e.target_id <> '' AND e.action IN ?"+
-		" ORDER BY e.at DESC, e.id DESC LIMIT ?", string(id), []string{string(audit.SignedIn), string(audit.SignInFailed)}, limit).Scan(&rows).Error
+		" ORDER BY e.at DESC, e.id DESC LIMIT ?", string(id), []string{string(audit.SignedIn), string(audit.SignInFailed), string(audit.PasswordVerified), string(audit.VerifyFailed)}, limit).Scan(&rows).Error
 	if err != nil {
 		return nil, s.translate(err)
 	}

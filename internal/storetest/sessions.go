@@ -25,7 +25,7 @@ func opening(id string) session.Opening {
 			ID: id, UserID: "alex-1", AccountID: "demo", Generation: 1, SignedInAt: Now(), LastUsedAt: Now(), ExpiresAt: Now().Add(time.Hour),
 			RefreshCount: 1, RefreshSalt: "salt", IP: "192.0.2.1", Network: "192.0.2.0/24", UserAgent: "test",
 		},
-		Guard: change.Guard{UserID: "alex-1", Revision: 1},
+		Guard: change.Guard{UserID: "alex-1", Revision: 1}, Device: "device-1",
 		Audit: []audit.Event{event(audit.SignedIn, alex())},
 	}
 }

@@ -676,6 +676,8 @@ type ActivityList struct {
 // | `password.reset` | An administrator or a service replaced a user's password. |
 // | `password.reset_link_sent` | A one-time link to choose a new password was mailed to the user. |
 // | `password.reset_link_used` | The user chose a new password by the mailed link. |
+// | `password.verified` | Another service had a name and a password checked, and they were right. |
+// | `password.verify_failed` | They were not; `code` says why, the service never learns it. |
 // | `service.created` | The operator registered a service. |
 // | `service.disabled` | The operator made a service's secrets and tokens good for nothing. |
 // | `service.enabled` | The operator took that back. |
@@ -802,6 +804,8 @@ type AuditEvent struct {
 	// | `password.reset` | An administrator or a service replaced a user's password. |
 	// | `password.reset_link_sent` | A one-time link to choose a new password was mailed to the user. |
 	// | `password.reset_link_used` | The user chose a new password by the mailed link. |
+	// | `password.verified` | Another service had a name and a password checked, and they were right. |
+	// | `password.verify_failed` | They were not; `code` says why, the service never learns it. |
 	// | `service.created` | The operator registered a service. |
 	// | `service.disabled` | The operator made a service's secrets and tokens good for nothing. |
 	// | `service.enabled` | The operator took that back. |
@@ -1812,6 +1816,45 @@ type UsernameState struct {
 //   - `not_available`: it cannot be given, and belongs to nobody in the account.
 type UsernameStateStatus string
 
+// Verification defines model for Verification.
+type Verification struct {
+	// IP The address of whoever typed them.
+	IP *string `json:"ip,omitempty"`
+
+	// Password What was typed as password, exactly.
+	Password string `json:"password"`
+
+	// UserAgent The `User-Agent` of whoever typed them; what is over 256 bytes is cut off.
+	UserAgent *string `json:"user_agent,omitempty"`
+
+	// Username What was typed as username.
+	Username string `json:"username"`
+}
+
+// VerificationResult The members beside `verified` are there only if it is true.
+type VerificationResult struct {
+	// AccountID An opaque id that never changes and is never used again.
+	AccountID *ID `json:"account_id,omitempty"`
+
+	// Generation The user's authentication generation. It grows whenever every older token must die.
+	Generation *int64 `json:"generation,omitempty"`
+
+	// MustChangePassword The password is a temporary one, good only for choosing a new one.
+	MustChangePassword *bool `json:"must_change_password,omitempty"`
+
+	// Role What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
+	Role *Role `json:"role,omitempty"`
+
+	// Team A place in the account's tree of branches, as a path; `/` is the whole company.
+	Team *Team `json:"team,omitempty"`
+
+	// UserID An opaque id that never changes and is never used again.
+	UserID *ID `json:"user_id,omitempty"`
+
+	// Verified Whether the password opens a session now.
+	Verified bool `json:"verified"`
+}
+
 // Violation defines model for Violation.
 type Violation struct {
 	// Code * `required`: the member is missing or empty.
@@ -2033,6 +2076,9 @@ type RevertCredentialsJSONRequestBody = LinkToken
 
 // ConfirmEmailJSONRequestBody defines body for ConfirmEmail for application/json ContentType.
 type ConfirmEmailJSONRequestBody = LinkToken
+
+// VerifyCredentialsJSONRequestBody defines body for VerifyCredentials for application/json ContentType.
+type VerifyCredentialsJSONRequestBody = Verification
 
 // IssueTokenFormdataRequestBody defines body for IssueToken for application/x-www-form-urlencoded ContentType.
 type IssueTokenFormdataRequestBody = TokenRequest
@@ -2445,6 +2491,42 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /email-confirmations (the `ConfirmEmail` operationId).
 	ConfirmEmail(ctx context.Context, body ConfirmEmailJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// VerifyCredentialsWithBody Check a username and a password
+	//
+	// For a service that lets users sign in itself. It is a sign-in without a session: the same answer for whatever is
+	// wrong, the same delays (`429`), counted together with sign-ins here by the name and the network of `ip`. Without
+	// `ip` all attempts of the service at a name count as those of one network.
+	//
+	// With `must_change_password` true the password is a temporary one: let the user do nothing but choose a new one,
+	// here. `generation` grows whenever every token of the user must die: put it into the tokens you issue, in the claim
+	// `gen`, or compare it when you hear of a revocation.
+	//
+	// A user of an account that the service does not work for is answered like a name that nobody has. The service needs
+	// the scope `credentials:verify`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /internal/credentials/verify (the `VerifyCredentials` operationId).
+	VerifyCredentialsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// VerifyCredentials Check a username and a password
+	//
+	// For a service that lets users sign in itself. It is a sign-in without a session: the same answer for whatever is
+	// wrong, the same delays (`429`), counted together with sign-ins here by the name and the network of `ip`. Without
+	// `ip` all attempts of the service at a name count as those of one network.
+	//
+	// With `must_change_password` true the password is a temporary one: let the user do nothing but choose a new one,
+	// here. `generation` grows whenever every token of the user must die: put it into the tokens you issue, in the claim
+	// `gen`, or compare it when you hear of a revocation.
+	//
+	// A user of an account that the service does not work for is answered like a name that nobody has. The service needs
+	// the scope `credentials:verify`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /internal/credentials/verify (the `VerifyCredentials` operationId).
+	VerifyCredentials(ctx context.Context, body VerifyCredentialsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// IssueTokenWithBody Get a token for a service
 	//
@@ -3250,6 +3332,62 @@ func (c *Core) ConfirmEmailWithBody(ctx context.Context, contentType string, bod
 // Corresponds with POST /email-confirmations (the `ConfirmEmail` operationId).
 func (c *Core) ConfirmEmail(ctx context.Context, body ConfirmEmailJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewConfirmEmailRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// VerifyCredentialsWithBody Check a username and a password
+//
+// For a service that lets users sign in itself. It is a sign-in without a session: the same answer for whatever is
+// wrong, the same delays (`429`), counted together with sign-ins here by the name and the network of `ip`. Without
+// `ip` all attempts of the service at a name count as those of one network.
+//
+// With `must_change_password` true the password is a temporary one: let the user do nothing but choose a new one,
+// here. `generation` grows whenever every token of the user must die: put it into the tokens you issue, in the claim
+// `gen`, or compare it when you hear of a revocation.
+//
+// A user of an account that the service does not work for is answered like a name that nobody has. The service needs
+// the scope `credentials:verify`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /internal/credentials/verify (the `VerifyCredentials` operationId).
+func (c *Core) VerifyCredentialsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewVerifyCredentialsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// VerifyCredentials Check a username and a password
+//
+// For a service that lets users sign in itself. It is a sign-in without a session: the same answer for whatever is
+// wrong, the same delays (`429`), counted together with sign-ins here by the name and the network of `ip`. Without
+// `ip` all attempts of the service at a name count as those of one network.
+//
+// With `must_change_password` true the password is a temporary one: let the user do nothing but choose a new one,
+// here. `generation` grows whenever every token of the user must die: put it into the tokens you issue, in the claim
+// `gen`, or compare it when you hear of a revocation.
+//
+// A user of an account that the service does not work for is answered like a name that nobody has. The service needs
+// the scope `credentials:verify`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /internal/credentials/verify (the `VerifyCredentials` operationId).
+func (c *Core) VerifyCredentials(ctx context.Context, body VerifyCredentialsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewVerifyCredentialsRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4808,6 +4946,46 @@ func NewConfirmEmailRequestWithBody(server string, contentType string, body io.R
 	}
 
 	operationPath := fmt.Sprintf("/email-confirmations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewVerifyCredentialsRequest calls the generic VerifyCredentials builder with application/json body
+func NewVerifyCredentialsRequest(server string, body VerifyCredentialsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewVerifyCredentialsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewVerifyCredentialsRequestWithBody constructs an http.Request for the VerifyCredentials method, with any body, and a specified content type
+func NewVerifyCredentialsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/credentials/verify")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}

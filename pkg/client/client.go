@@ -207,6 +207,11 @@ func (c *Client) LockUser(ctx context.Context, id, reason, ifMatch string) (*Sec
 	return tagged[SecurityLockResult](c.core.LockUser(ctx, id, params, SecurityLock{Reason: reason}))
 }
 
+// VerifyCredentials tells whether a username and a password are right, and whose they are.
+func (c *Client) VerifyCredentials(ctx context.Context, typed Verification) (*VerificationResult, error) {
+	return body[VerificationResult](c.core.VerifyCredentials(ctx, typed))
+}
+
 // IssueToken gets a token for a service: with the wanted scopes, or with all it has when none is given.
 func (c *Client) IssueToken(ctx context.Context, clientID, clientSecret string, scopes ...string) (*ServiceToken, error) {
 	prove := func(_ context.Context, request *http.Request) error {

@@ -75,6 +75,7 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"PUT /admin/naming-rule":                {200, namingJSON},
 		"GET /admin/usernames/maria":            {200, nameJSON},
 		"DELETE /admin/held-usernames/maria":    {204, ""},
+		"POST /internal/credentials/verify":     {200, `{"verified":true,"user_id":"u1","account_id":"a1","role":"agent","team":"/","must_change_password":false,"generation":3}`},
 		"POST /oauth/token":                     {200, `{"access_token":"a.b.c","token_type":"Bearer","expires_in":900,"scope":"users:read"}`},
 		"GET /.well-known/jwks.json":            {200, `{"keys":[{"kty":"OKP","kid":"k1","use":"sig","alg":"EdDSA","crv":"Ed25519","x":"AAAA"}]}`},
 		"GET /.well-known/openid-configuration": {200, metadataJSON},
@@ -176,6 +177,9 @@ func TestClient_callsEveryOperation(t *testing.T) {
 			return c.ListAuditEvents(ctx, client.ListAuditEventsParams{Target: pointer("u1"), Limit: pointer(5)})
 		}), "Bearer tok", "", "", ""},
 		"checkAuditIntegrity": {plain(func(ctx context.Context) (*client.AuditIntegrity, error) { return c.CheckAuditIntegrity(ctx, "acme") }), "Bearer tok", "", "", ""},
+		"verifyCredentials": {plain(func(ctx context.Context) (*client.VerificationResult, error) {
+			return c.VerifyCredentials(ctx, client.Verification{Username: "maria", Password: "pw", IP: pointer("192.0.2.1")})
+		}), "Bearer tok", "", `{"ip":"192.0.2.1","password":"pw","username":"maria"}`, ""},
 		"issueToken": {plain(func(ctx context.Context) (*client.ServiceToken, error) {
 			return c.IssueToken(ctx, "dial:er", "s%t", "users:read", "users:write")
 		}), "Basic ZGlhbCUzQWVyOnMlMjV0", "", "grant_type=client_credentials&scope=users%3Aread+users%3Awrite", ""},
