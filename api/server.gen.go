@@ -426,6 +426,24 @@ func (e SessionTokensTokenType) Valid() bool {
 	}
 }
 
+// Defines values for SignInAttemptOutcome.
+const (
+	SignInAttemptOutcomeDone    SignInAttemptOutcome = "done"
+	SignInAttemptOutcomeRefused SignInAttemptOutcome = "refused"
+)
+
+// Valid indicates whether the value is a known member of the SignInAttemptOutcome enum.
+func (e SignInAttemptOutcome) Valid() bool {
+	switch e {
+	case SignInAttemptOutcomeDone:
+		return true
+	case SignInAttemptOutcomeRefused:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for SignInReasonCode.
 const (
 	SignInReasonCodeDisabled                 SignInReasonCode = "disabled"
@@ -690,8 +708,13 @@ type ActivityList struct {
 // | `session.refresh_reused` | An outgrown refresh token came back, which ended its session. |
 // | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
 // | `session.signed_in` | A sign-in opened a session. |
+// | `session.all_revoked` | An administrator or a service ended all sessions of a user. |
+// | `user.changed` | The role, the team, further teams or the display name of a user was changed. |
 // | `user.created` | A user was made. |
+// | `user.disabled` | A user may not sign in any more; all sessions were ended. |
+// | `user.enabled` | A user may sign in again. |
 // | `user.security_locked` | For a security concern every session and link ended and the password was disabled. |
+// | `user.unlocked` | The delays after failed attempts were lifted. |
 // | `username.released` | A held name was released before its time. |
 type AuditAction = string
 
@@ -731,26 +754,42 @@ type AuditDetails struct {
 	Issuer *string `json:"issuer,omitempty"`
 
 	// Method How a password was reset.
-	Method   *string `json:"method,omitempty"`
-	NewEmail *string `json:"new_email,omitempty"`
+	Method         *string `json:"method,omitempty"`
+	NewAlsoManages []Team  `json:"new_also_manages,omitempty"`
+	NewDisplayName *string `json:"new_display_name,omitempty"`
+	NewEmail       *string `json:"new_email,omitempty"`
 
 	// NewNaming The account's rule for usernames, as far as it differed from the deployment's.
 	NewNaming *AuditNaming `json:"new_naming,omitempty"`
 
 	// NewPolicy The account's rules for passwords, held names and resets, as far as they differed from the deployment's.
-	NewPolicy   *AuditPolicy `json:"new_policy,omitempty"`
-	NewUsername *string      `json:"new_username,omitempty"`
+	NewPolicy *AuditPolicy `json:"new_policy,omitempty"`
+
+	// NewRole What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
+	NewRole *Role `json:"new_role,omitempty"`
+
+	// NewTeam A place in the account's tree of branches, as a path; `/` is the whole company.
+	NewTeam     *Team   `json:"new_team,omitempty"`
+	NewUsername *string `json:"new_username,omitempty"`
 
 	// Notice The kind of a mail.
-	Notice   *string `json:"notice,omitempty"`
-	OldEmail *string `json:"old_email,omitempty"`
+	Notice         *string `json:"notice,omitempty"`
+	OldAlsoManages []Team  `json:"old_also_manages,omitempty"`
+	OldDisplayName *string `json:"old_display_name,omitempty"`
+	OldEmail       *string `json:"old_email,omitempty"`
 
 	// OldNaming The account's rule for usernames, as far as it differed from the deployment's.
 	OldNaming *AuditNaming `json:"old_naming,omitempty"`
 
 	// OldPolicy The account's rules for passwords, held names and resets, as far as they differed from the deployment's.
-	OldPolicy   *AuditPolicy `json:"old_policy,omitempty"`
-	OldUsername *string      `json:"old_username,omitempty"`
+	OldPolicy *AuditPolicy `json:"old_policy,omitempty"`
+
+	// OldRole What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
+	OldRole *Role `json:"old_role,omitempty"`
+
+	// OldTeam A place in the account's tree of branches, as a path; `/` is the whole company.
+	OldTeam     *Team   `json:"old_team,omitempty"`
+	OldUsername *string `json:"old_username,omitempty"`
 
 	// Operation The operation that the caller may not call at all.
 	Operation *string `json:"operation,omitempty"`
@@ -818,8 +857,13 @@ type AuditEvent struct {
 	// | `session.refresh_reused` | An outgrown refresh token came back, which ended its session. |
 	// | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
 	// | `session.signed_in` | A sign-in opened a session. |
+	// | `session.all_revoked` | An administrator or a service ended all sessions of a user. |
+	// | `user.changed` | The role, the team, further teams or the display name of a user was changed. |
 	// | `user.created` | A user was made. |
+	// | `user.disabled` | A user may not sign in any more; all sessions were ended. |
+	// | `user.enabled` | A user may sign in again. |
 	// | `user.security_locked` | For a security concern every session and link ended and the password was disabled. |
+	// | `user.unlocked` | The delays after failed attempts were lifted. |
 	// | `username.released` | A held name was released before its time. |
 	Action AuditAction `json:"action"`
 
@@ -1004,12 +1048,22 @@ type ChangedCredentials struct {
 	// Username What the user types to sign in.
 	Username string `json:"username"`
 
-	// Version Grows by one with every change of the credentials; the `ETag`.
+	// Version Grows by one with every change of the credentials, the place, the name or the status; the `ETag`.
 	Version int64 `json:"version"`
 }
 
 // ChangedCredentialsTokenType defines model for ChangedCredentials.TokenType.
 type ChangedCredentialsTokenType string
+
+// CreatedUser defines model for CreatedUser.
+type CreatedUser struct {
+	// ExpiresAt Until when it can be used.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// TemporaryPassword The password for the first sign-in. It is not shown again.
+	TemporaryPassword string `json:"temporary_password"`
+	User              User   `json:"user"`
+}
 
 // Credentials defines model for Credentials.
 type Credentials struct {
@@ -1034,7 +1088,7 @@ type Credentials struct {
 	// Username What the user types to sign in.
 	Username string `json:"username"`
 
-	// Version Grows by one with every change of the credentials; the `ETag`.
+	// Version Grows by one with every change of the credentials, the place, the name or the status; the `ETag`.
 	Version int64 `json:"version"`
 }
 
@@ -1263,7 +1317,7 @@ type Me struct {
 	// Username What the user types to sign in.
 	Username string `json:"username"`
 
-	// Version Grows by one with every change of the credentials; the `ETag`.
+	// Version Grows by one with every change of the credentials, the place, the name or the status; the `ETag`.
 	Version int64 `json:"version"`
 }
 
@@ -1637,14 +1691,36 @@ type SignIn struct {
 	Username string `json:"username"`
 }
 
+// SignInAttempt One attempt to sign in, here or through a service that had the password checked.
+type SignInAttempt struct {
+	// At When it was made.
+	At time.Time `json:"at"`
+
+	// Code Why it was refused: `wrong_password`, `password_disabled`, `no_password`, `disabled`, `temporary_password_expired`, or
+	// `throttled`: it came before the delay was over and was not looked at. New ones can be added at any time.
+	Code *string `json:"code,omitempty"`
+
+	// IP Where it came from.
+	IP string `json:"ip"`
+
+	// Outcome `done`: it was right.
+	Outcome SignInAttemptOutcome `json:"outcome"`
+
+	// UserAgent What it was made with.
+	UserAgent string `json:"user_agent"`
+}
+
+// SignInAttemptOutcome `done`: it was right.
+type SignInAttemptOutcome string
+
 // SignInReason defines model for SignInReason.
 type SignInReason struct {
 	// Code * `disabled`: the user is disabled.
-	// * `locked`: attempts are delayed until `locked_until`.
+	// * `locked`: attempts are delayed until `locked_until`; wait, or unlock the user.
 	// * `password_disabled`: too many failures; the password needs a reset.
 	// * `temporary_password_expired`: the temporary password was not used in time; it needs another reset.
 	// * `must_change_password`: the user can sign in, but only to choose a new password.
-	// * `no_password`: no password has been set yet; it needs a reset.
+	// * `no_password`: no password has been set yet, or it is stored in a form that cannot be checked; it needs a reset.
 	Code SignInReasonCode `json:"code"`
 
 	// Detail What it means and what to do about it, for people.
@@ -1652,11 +1728,11 @@ type SignInReason struct {
 }
 
 // SignInReasonCode * `disabled`: the user is disabled.
-// * `locked`: attempts are delayed until `locked_until`.
+// * `locked`: attempts are delayed until `locked_until`; wait, or unlock the user.
 // * `password_disabled`: too many failures; the password needs a reset.
 // * `temporary_password_expired`: the temporary password was not used in time; it needs another reset.
 // * `must_change_password`: the user can sign in, but only to choose a new password.
-// * `no_password`: no password has been set yet; it needs a reset.
+// * `no_password`: no password has been set yet, or it is stored in a form that cannot be checked; it needs a reset.
 type SignInReasonCode string
 
 // SignInState Whether the user can sign in with the right password, and what stands in the way.
@@ -1672,6 +1748,9 @@ type SignInState struct {
 
 	// Reasons Everything that keeps the user from signing in, or limits the session.
 	Reasons []SignInReason `json:"reasons"`
+
+	// Recent The newest attempts to sign in, at most 20, the newest first; only where one user is shown.
+	Recent []SignInAttempt `json:"recent,omitempty"`
 }
 
 // Team A place in the account's tree of branches, as a path; `/` is the whole company.
@@ -1702,6 +1781,12 @@ type TokenRequest struct {
 
 	// Scope The wanted scopes, separated by spaces.
 	Scope *string `json:"scope,omitempty"`
+}
+
+// Unlock defines model for Unlock.
+type Unlock struct {
+	// Reason Why, for the audit trail.
+	Reason *string `json:"reason,omitempty"`
 }
 
 // User defines model for User.
@@ -1754,8 +1839,60 @@ type User struct {
 	// Username What the user types to sign in.
 	Username string `json:"username"`
 
-	// Version Grows by one with every change of the credentials; the `ETag`.
+	// Version Grows by one with every change of the credentials, the place, the name or the status; the `ETag`.
 	Version int64 `json:"version"`
+}
+
+// UserChange At least one of the members beside `reason` is required.
+type UserChange struct {
+	// AlsoManages All teams that an administrator manages beside the own one.
+	AlsoManages []Team `json:"also_manages,omitempty"`
+
+	// DisplayName The name shown to people.
+	DisplayName *string `json:"display_name,omitempty"`
+
+	// Reason Why, for the audit trail.
+	Reason *string `json:"reason,omitempty"`
+
+	// Role What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
+	Role *Role `json:"role,omitempty"`
+
+	// Status Whether the user may sign in at all.
+	Status *UserStatus `json:"status,omitempty"`
+
+	// Team A place in the account's tree of branches, as a path; `/` is the whole company.
+	Team *Team `json:"team,omitempty"`
+}
+
+// UserCreation defines model for UserCreation.
+type UserCreation struct {
+	// AccountID The account; only a service that is registered for every account gives it.
+	AccountID *string `json:"account_id,omitempty"`
+
+	// AlsoManages Teams that an administrator manages beside the own one.
+	AlsoManages []Team `json:"also_manages,omitempty"`
+
+	// DisplayName The name shown to people.
+	DisplayName string `json:"display_name"`
+
+	// Email The address for notices; it counts as confirmed.
+	Email *string `json:"email,omitempty"`
+
+	// ID The id by which a service knows the user already. Administrators leave it out.
+	ID *string `json:"id,omitempty"`
+
+	// Reason Why, for the audit trail.
+	Reason *string `json:"reason,omitempty"`
+
+	// Role What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
+	Role Role `json:"role"`
+
+	// Team A place in the account's tree of branches, as a path; `/` is the whole company.
+	Team Team `json:"team"`
+
+	// Username What the user will type to sign in: 2 to 64 letters and digits of one script, `.`, `_` and `-`, with a letter or digit
+	// at both ends; or an e-mail address.
+	Username string `json:"username"`
 }
 
 // UserList defines model for UserList.
@@ -1772,6 +1909,21 @@ type UserStatus string
 // UsernameHistory defines model for UsernameHistory.
 type UsernameHistory struct {
 	Items []HeldUsername `json:"items"`
+}
+
+// UsernameHolder defines model for UsernameHolder.
+type UsernameHolder struct {
+	// CurrentUsername What the user is called now.
+	CurrentUsername string `json:"current_username"`
+
+	// HeldFrom Since when without a break, whatever the spelling.
+	HeldFrom time.Time `json:"held_from"`
+
+	// HeldUntil When it was given up; `null` while it is held.
+	HeldUntil *time.Time `json:"held_until"`
+
+	// UserID An opaque id that never changes and is never used again.
+	UserID ID `json:"user_id"`
 }
 
 // UsernameRules defines model for UsernameRules.
@@ -2002,7 +2154,8 @@ type LookUpUsernameParams struct {
 
 // ListUsersParams defines parameters for ListUsers.
 type ListUsersParams struct {
-	// Query Part of the username, the e-mail address or the display name, without regard to case.
+	// Query Part of the username, the e-mail address or the display name, without regard to case. One or two characters are the
+	// beginning of one of them.
 	Query *string `form:"query,omitempty" json:"query,omitempty"`
 
 	// Team Users of this team and of those below it.
@@ -2027,6 +2180,13 @@ type ListUsersParams struct {
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// ChangeUserParams defines parameters for ChangeUser.
+type ChangeUserParams struct {
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// section 13.1.1); with another version the answer is `412`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ChangeUserCredentialsParams defines parameters for ChangeUserCredentials.
 type ChangeUserCredentialsParams struct {
 	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
@@ -2046,6 +2206,12 @@ type LockUserParams struct {
 	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
 	// section 13.1.1); with another version the answer is `412`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ResolveUsernameParams defines parameters for ResolveUsername.
+type ResolveUsernameParams struct {
+	// At The time that is asked about.
+	At *time.Time `form:"at,omitempty" json:"at,omitempty"`
 }
 
 // ListMyActivityParams defines parameters for ListMyActivity.
@@ -2079,6 +2245,12 @@ type SetNamingRuleJSONRequestBody = NamingRuleChange
 // SetAccountPasswordPolicyJSONRequestBody defines body for SetAccountPasswordPolicy for application/json ContentType.
 type SetAccountPasswordPolicyJSONRequestBody = AccountPasswordPolicyChange
 
+// CreateUserJSONRequestBody defines body for CreateUser for application/json ContentType.
+type CreateUserJSONRequestBody = UserCreation
+
+// ChangeUserJSONRequestBody defines body for ChangeUser for application/json ContentType.
+type ChangeUserJSONRequestBody = UserChange
+
 // ChangeUserCredentialsJSONRequestBody defines body for ChangeUserCredentials for application/json ContentType.
 type ChangeUserCredentialsJSONRequestBody = CredentialsChange
 
@@ -2087,6 +2259,9 @@ type ResetPasswordJSONRequestBody = PasswordReset
 
 // LockUserJSONRequestBody defines body for LockUser for application/json ContentType.
 type LockUserJSONRequestBody = SecurityLock
+
+// UnlockUserJSONRequestBody defines body for UnlockUser for application/json ContentType.
+type UnlockUserJSONRequestBody = Unlock
 
 // RevertCredentialsJSONRequestBody defines body for RevertCredentials for application/json ContentType.
 type RevertCredentialsJSONRequestBody = LinkToken
@@ -2153,9 +2328,15 @@ type ServerInterface interface {
 	// ListUsers List users
 	// (GET /admin/users)
 	ListUsers(ctx echo.Context, params ListUsersParams) error
+	// CreateUser Create a user
+	// (POST /admin/users)
+	CreateUser(ctx echo.Context) error
 	// GetUser Look at a user
 	// (GET /admin/users/{id})
 	GetUser(ctx echo.Context, id UserID) error
+	// ChangeUser Change a user's place, name or status
+	// (PATCH /admin/users/{id})
+	ChangeUser(ctx echo.Context, id UserID, params ChangeUserParams) error
 	// ChangeUserCredentials Change a user's username or e-mail address
 	// (PATCH /admin/users/{id}/credentials)
 	ChangeUserCredentials(ctx echo.Context, id UserID, params ChangeUserCredentialsParams) error
@@ -2165,9 +2346,18 @@ type ServerInterface interface {
 	// LockUser Lock a user for a security concern
 	// (POST /admin/users/{id}/security-lock)
 	LockUser(ctx echo.Context, id UserID, params LockUserParams) error
+	// EndUserSessions End all sessions of a user
+	// (DELETE /admin/users/{id}/sessions)
+	EndUserSessions(ctx echo.Context, id UserID) error
+	// UnlockUser Lift the delays after failed attempts
+	// (POST /admin/users/{id}/unlock)
+	UnlockUser(ctx echo.Context, id UserID) error
 	// GetUsernameHistory The names a user has had
 	// (GET /admin/users/{id}/username-history)
 	GetUsernameHistory(ctx echo.Context, id UserID) error
+	// ResolveUsername Who held a username
+	// (GET /attribution/usernames/{username})
+	ResolveUsername(ctx echo.Context, username string, params ResolveUsernameParams) error
 	// ShowConfirmEmailPage The page of a confirmation link
 	// (GET /confirm-email)
 	ShowConfirmEmailPage(ctx echo.Context) error
@@ -2586,6 +2776,15 @@ func (w *ServerInterfaceWrapper) ListUsers(ctx echo.Context) error {
 	return err
 }
 
+// CreateUser converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateUser(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateUser(ctx)
+	return err
+}
+
 // GetUser converts echo context to params.
 func (w *ServerInterfaceWrapper) GetUser(ctx echo.Context) error {
 	var err error
@@ -2599,6 +2798,42 @@ func (w *ServerInterfaceWrapper) GetUser(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetUser(ctx, id)
+	return err
+}
+
+// ChangeUser converts echo context to params.
+func (w *ServerInterfaceWrapper) ChangeUser(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ChangeUserParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ChangeUser(ctx, id, params)
 	return err
 }
 
@@ -2710,6 +2945,38 @@ func (w *ServerInterfaceWrapper) LockUser(ctx echo.Context) error {
 	return err
 }
 
+// EndUserSessions converts echo context to params.
+func (w *ServerInterfaceWrapper) EndUserSessions(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.EndUserSessions(ctx, id)
+	return err
+}
+
+// UnlockUser converts echo context to params.
+func (w *ServerInterfaceWrapper) UnlockUser(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.UnlockUser(ctx, id)
+	return err
+}
+
 // GetUsernameHistory converts echo context to params.
 func (w *ServerInterfaceWrapper) GetUsernameHistory(ctx echo.Context) error {
 	var err error
@@ -2723,6 +2990,31 @@ func (w *ServerInterfaceWrapper) GetUsernameHistory(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetUsernameHistory(ctx, id)
+	return err
+}
+
+// ResolveUsername converts echo context to params.
+func (w *ServerInterfaceWrapper) ResolveUsername(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "username" -------------
+	var username string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "username", ctx.Param("username"), &username, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter username: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ResolveUsernameParams
+	// ------------- Optional query parameter "at" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at", ctx.QueryParams(), &params.At, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter at: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ResolveUsername(ctx, username, params)
 	return err
 }
 
@@ -3058,11 +3350,16 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.PUT(options.BaseURL+"/admin/password-policy", wrapper.SetAccountPasswordPolicy, options.OperationMiddlewares["setAccountPasswordPolicy"]...)
 	router.GET(options.BaseURL+"/admin/usernames/:username", wrapper.LookUpUsername, options.OperationMiddlewares["lookUpUsername"]...)
 	router.GET(options.BaseURL+"/admin/users", wrapper.ListUsers, options.OperationMiddlewares["listUsers"]...)
+	router.POST(options.BaseURL+"/admin/users", wrapper.CreateUser, options.OperationMiddlewares["createUser"]...)
 	router.GET(options.BaseURL+"/admin/users/:id", wrapper.GetUser, options.OperationMiddlewares["getUser"]...)
+	router.PATCH(options.BaseURL+"/admin/users/:id", wrapper.ChangeUser, options.OperationMiddlewares["changeUser"]...)
 	router.PATCH(options.BaseURL+"/admin/users/:id/credentials", wrapper.ChangeUserCredentials, options.OperationMiddlewares["changeUserCredentials"]...)
 	router.POST(options.BaseURL+"/admin/users/:id/password-reset", wrapper.ResetPassword, options.OperationMiddlewares["resetPassword"]...)
 	router.POST(options.BaseURL+"/admin/users/:id/security-lock", wrapper.LockUser, options.OperationMiddlewares["lockUser"]...)
+	router.DELETE(options.BaseURL+"/admin/users/:id/sessions", wrapper.EndUserSessions, options.OperationMiddlewares["endUserSessions"]...)
+	router.POST(options.BaseURL+"/admin/users/:id/unlock", wrapper.UnlockUser, options.OperationMiddlewares["unlockUser"]...)
 	router.GET(options.BaseURL+"/admin/users/:id/username-history", wrapper.GetUsernameHistory, options.OperationMiddlewares["getUsernameHistory"]...)
+	router.GET(options.BaseURL+"/attribution/usernames/:username", wrapper.ResolveUsername, options.OperationMiddlewares["resolveUsername"]...)
 	router.GET(options.BaseURL+"/confirm-email", wrapper.ShowConfirmEmailPage, options.OperationMiddlewares["showConfirmEmailPage"]...)
 	router.POST(options.BaseURL+"/credential-reverts", wrapper.RevertCredentials, options.OperationMiddlewares["revertCredentials"]...)
 	router.GET(options.BaseURL+"/dev/mail", wrapper.GetDevMail, options.OperationMiddlewares["getDevMail"]...)
@@ -3423,6 +3720,38 @@ func (response ListUsers200JSONResponse) VisitListUsersResponse(w http.ResponseW
 	return err
 }
 
+type CreateUserRequestObject struct {
+	Body *CreateUserJSONRequestBody
+}
+
+type CreateUserResponseObject interface {
+	VisitCreateUserResponse(w http.ResponseWriter) error
+}
+
+type CreateUser201ResponseHeaders struct {
+	ETag     string
+	Location string
+}
+
+type CreateUser201JSONResponse struct {
+	Body    CreatedUser
+	Headers CreateUser201ResponseHeaders
+}
+
+func (response CreateUser201JSONResponse) VisitCreateUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetUserRequestObject struct {
 	ID UserID `json:"id"`
 }
@@ -3441,6 +3770,38 @@ type GetUser200JSONResponse struct {
 }
 
 func (response GetUser200JSONResponse) VisitGetUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeUserRequestObject struct {
+	ID     UserID `json:"id"`
+	Params ChangeUserParams
+	Body   *ChangeUserJSONRequestBody
+}
+
+type ChangeUserResponseObject interface {
+	VisitChangeUserResponse(w http.ResponseWriter) error
+}
+
+type ChangeUser200ResponseHeaders struct {
+	ETag string
+}
+
+type ChangeUser200JSONResponse struct {
+	Body    User
+	Headers ChangeUser200ResponseHeaders
+}
+
+func (response ChangeUser200JSONResponse) VisitChangeUserResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3549,6 +3910,53 @@ func (response LockUser200JSONResponse) VisitLockUserResponse(w http.ResponseWri
 	return err
 }
 
+type EndUserSessionsRequestObject struct {
+	ID UserID `json:"id"`
+}
+
+type EndUserSessionsResponseObject interface {
+	VisitEndUserSessionsResponse(w http.ResponseWriter) error
+}
+
+type EndUserSessions204Response struct {
+}
+
+func (response EndUserSessions204Response) VisitEndUserSessionsResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type UnlockUserRequestObject struct {
+	ID   UserID `json:"id"`
+	Body *UnlockUserJSONRequestBody
+}
+
+type UnlockUserResponseObject interface {
+	VisitUnlockUserResponse(w http.ResponseWriter) error
+}
+
+type UnlockUser200ResponseHeaders struct {
+	ETag string
+}
+
+type UnlockUser200JSONResponse struct {
+	Body    User
+	Headers UnlockUser200ResponseHeaders
+}
+
+func (response UnlockUser200JSONResponse) VisitUnlockUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetUsernameHistoryRequestObject struct {
 	ID UserID `json:"id"`
 }
@@ -3560,6 +3968,29 @@ type GetUsernameHistoryResponseObject interface {
 type GetUsernameHistory200JSONResponse UsernameHistory
 
 func (response GetUsernameHistory200JSONResponse) VisitGetUsernameHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResolveUsernameRequestObject struct {
+	Username string `json:"username"`
+	Params   ResolveUsernameParams
+}
+
+type ResolveUsernameResponseObject interface {
+	VisitResolveUsernameResponse(w http.ResponseWriter) error
+}
+
+type ResolveUsername200JSONResponse UsernameHolder
+
+func (response ResolveUsername200JSONResponse) VisitResolveUsernameResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -4198,9 +4629,15 @@ type StrictServerInterface interface {
 	// ListUsers List users
 	// (GET /admin/users)
 	ListUsers(ctx context.Context, request ListUsersRequestObject) (ListUsersResponseObject, error)
+	// CreateUser Create a user
+	// (POST /admin/users)
+	CreateUser(ctx context.Context, request CreateUserRequestObject) (CreateUserResponseObject, error)
 	// GetUser Look at a user
 	// (GET /admin/users/{id})
 	GetUser(ctx context.Context, request GetUserRequestObject) (GetUserResponseObject, error)
+	// ChangeUser Change a user's place, name or status
+	// (PATCH /admin/users/{id})
+	ChangeUser(ctx context.Context, request ChangeUserRequestObject) (ChangeUserResponseObject, error)
 	// ChangeUserCredentials Change a user's username or e-mail address
 	// (PATCH /admin/users/{id}/credentials)
 	ChangeUserCredentials(ctx context.Context, request ChangeUserCredentialsRequestObject) (ChangeUserCredentialsResponseObject, error)
@@ -4210,9 +4647,18 @@ type StrictServerInterface interface {
 	// LockUser Lock a user for a security concern
 	// (POST /admin/users/{id}/security-lock)
 	LockUser(ctx context.Context, request LockUserRequestObject) (LockUserResponseObject, error)
+	// EndUserSessions End all sessions of a user
+	// (DELETE /admin/users/{id}/sessions)
+	EndUserSessions(ctx context.Context, request EndUserSessionsRequestObject) (EndUserSessionsResponseObject, error)
+	// UnlockUser Lift the delays after failed attempts
+	// (POST /admin/users/{id}/unlock)
+	UnlockUser(ctx context.Context, request UnlockUserRequestObject) (UnlockUserResponseObject, error)
 	// GetUsernameHistory The names a user has had
 	// (GET /admin/users/{id}/username-history)
 	GetUsernameHistory(ctx context.Context, request GetUsernameHistoryRequestObject) (GetUsernameHistoryResponseObject, error)
+	// ResolveUsername Who held a username
+	// (GET /attribution/usernames/{username})
+	ResolveUsername(ctx context.Context, request ResolveUsernameRequestObject) (ResolveUsernameResponseObject, error)
 	// ShowConfirmEmailPage The page of a confirmation link
 	// (GET /confirm-email)
 	ShowConfirmEmailPage(ctx context.Context, request ShowConfirmEmailPageRequestObject) (ShowConfirmEmailPageResponseObject, error)
@@ -4638,6 +5084,52 @@ func (sh *strictHandler) ListUsers(ctx echo.Context, params ListUsersParams) err
 	return nil
 }
 
+// CreateUser operation middleware
+func (sh *strictHandler) CreateUser(ctx echo.Context) error {
+	var request CreateUserRequestObject
+
+	var body CreateUserJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateUser(ctx.Request().Context(), request.(CreateUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateUser")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateUserResponseObject); ok {
+		return validResponse.VisitCreateUserResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // GetUser operation middleware
 func (sh *strictHandler) GetUser(ctx echo.Context, id UserID) error {
 	var request GetUserRequestObject
@@ -4657,6 +5149,55 @@ func (sh *strictHandler) GetUser(ctx echo.Context, id UserID) error {
 		return err
 	} else if validResponse, ok := response.(GetUserResponseObject); ok {
 		return validResponse.VisitGetUserResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ChangeUser operation middleware
+func (sh *strictHandler) ChangeUser(ctx echo.Context, id UserID, params ChangeUserParams) error {
+	var request ChangeUserRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body ChangeUserJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ChangeUser(ctx.Request().Context(), request.(ChangeUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ChangeUser")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ChangeUserResponseObject); ok {
+		return validResponse.VisitChangeUserResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -4813,6 +5354,82 @@ func (sh *strictHandler) LockUser(ctx echo.Context, id UserID, params LockUserPa
 	return nil
 }
 
+// EndUserSessions operation middleware
+func (sh *strictHandler) EndUserSessions(ctx echo.Context, id UserID) error {
+	var request EndUserSessionsRequestObject
+
+	request.ID = id
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.EndUserSessions(ctx.Request().Context(), request.(EndUserSessionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EndUserSessions")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(EndUserSessionsResponseObject); ok {
+		return validResponse.VisitEndUserSessionsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// UnlockUser operation middleware
+func (sh *strictHandler) UnlockUser(ctx echo.Context, id UserID) error {
+	var request UnlockUserRequestObject
+
+	request.ID = id
+
+	var body UnlockUserJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UnlockUser(ctx.Request().Context(), request.(UnlockUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UnlockUser")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(UnlockUserResponseObject); ok {
+		return validResponse.VisitUnlockUserResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // GetUsernameHistory operation middleware
 func (sh *strictHandler) GetUsernameHistory(ctx echo.Context, id UserID) error {
 	var request GetUsernameHistoryRequestObject
@@ -4832,6 +5449,32 @@ func (sh *strictHandler) GetUsernameHistory(ctx echo.Context, id UserID) error {
 		return err
 	} else if validResponse, ok := response.(GetUsernameHistoryResponseObject); ok {
 		return validResponse.VisitGetUsernameHistoryResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ResolveUsername operation middleware
+func (sh *strictHandler) ResolveUsername(ctx echo.Context, username string, params ResolveUsernameParams) error {
+	var request ResolveUsernameRequestObject
+
+	request.Username = username
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ResolveUsername(ctx.Request().Context(), request.(ResolveUsernameRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResolveUsername")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ResolveUsernameResponseObject); ok {
+		return validResponse.VisitResolveUsernameResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

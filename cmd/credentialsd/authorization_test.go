@@ -83,6 +83,11 @@ func requests(s *service) map[string]request {
 		"resetPassword":         {http.MethodPost, bo + "/password-reset", map[string]string{"method": "link"}},
 
 		"verifyCredentials":        {http.MethodPost, "/internal/credentials/verify", map[string]string{}},
+		"createUser":               {http.MethodPost, "/admin/users", map[string]string{}},
+		"changeUser":               {http.MethodPatch, bo, map[string]string{}},
+		"unlockUser":               {http.MethodPost, bo + "/unlock", map[string]string{"reason": "\x00"}},
+		"endUserSessions":          {http.MethodDelete, bo + "/sessions", nil},
+		"resolveUsername":          {http.MethodGet, "/attribution/usernames/bo", nil},
 		"listAuditEvents":          {http.MethodGet, "/admin/audit-events", nil},
 		"checkAuditIntegrity":      {http.MethodGet, "/admin/audit-events/integrity", nil},
 		"getAccountPasswordPolicy": {http.MethodGet, "/admin/password-policy", nil},
@@ -130,6 +135,8 @@ func TestAuthorization_matrix(t *testing.T) {
 			"resetter":      func() string { return serviceToken(s, access.ScopeReset) },
 			"writer":        func() string { return serviceToken(s, access.ScopeUsersWrite) },
 			"verifier":      func() string { return serviceToken(s, access.ScopeVerify) },
+			"manager":       func() string { return serviceToken(s, access.ScopeManage) },
+			"attributor":    func() string { return serviceToken(s, access.ScopeAttribution) },
 			"auditor":       func() string { return serviceToken(s, access.ScopeAuditRead) },
 		}
 		for operation, call := range calls {
@@ -154,13 +161,13 @@ func expected(operation, actor string) string {
 	ownAffairs := slices.Contains([]string{"listMySessions", "endMySession", "endMyOtherSessions", "listMyActivity"}, operation)
 	self := ownAffairs || slices.Contains([]string{"signOut", "getMe", "getMyCredentials", "changeMyCredentials", "checkPassword"}, operation)
 	reading := slices.Contains([]string{"listUsers", "getUser", "getUsernameHistory", "getAccountPasswordPolicy", "getNamingRule", "lookUpUsername"}, operation)
-	writing := slices.Contains([]string{"setAccountPasswordPolicy", "setNamingRule"}, operation)
-	changing := slices.Contains([]string{"changeUserCredentials", "resetPassword", "lockUser", "releaseHeldUsername"}, operation)
+	writing := slices.Contains([]string{"setAccountPasswordPolicy", "setNamingRule", "createUser", "changeUser"}, operation)
+	changing := slices.Contains([]string{"changeUserCredentials", "resetPassword", "lockUser", "releaseHeldUsername", "unlockUser", "endUserSessions"}, operation)
 	auditing := slices.Contains([]string{"listAuditEvents", "checkAuditIntegrity"}, operation)
 	resetting := slices.Contains([]string{"resetPassword", "lockUser"}, operation)
 	verifying := operation == "verifyCredentials"
 	switch {
-	case !self && !reading && !writing && !changing && !auditing && !verifying:
+	case !self && !reading && !writing && !changing && !auditing && !verifying && operation != "resolveUsername":
 		return served
 	case actor == "nobody":
 		return noToken
@@ -174,12 +181,12 @@ func expected(operation, actor string) string {
 		return forbidden
 	case actor == "limited":
 		return mustChange
-	case verifying && actor == "administrator":
+	case verifying && actor == "administrator", operation == "resolveUsername" && actor == "administrator":
 		return forbidden // it is for services
-	case verifying && actor == "verifier":
+	case verifying && actor == "verifier", actor == "attributor" && operation == "resolveUsername":
 		return served
-	case actor == "administrator", actor == "all scopes", actor == "reader" && reading, actor == "writer" && writing, actor == "resetter" && resetting,
-		actor == "auditor" && auditing:
+	case actor == "administrator", actor == "all scopes", actor == "reader" && reading, actor == "writer" && writing,
+		actor == "manager" && changing && !resetting, actor == "resetter" && resetting, actor == "auditor" && auditing:
 		return served
 	}
 	return noScope

@@ -55,7 +55,8 @@ func TestCanary(t *testing.T) {
 			"Content-Type", "application/x-www-form-urlencoded")
 		temporary := s.want(s.reset(ada, s.user("wanda").ID, nil), http.StatusOK, "").text("temporary_password")
 		s.want(s.signIn("wanda", temporary), http.StatusCreated, "")
-		marks = append(marks, temporary, changed.text("refresh_token"), ada)
+		created := s.want(s.create(ada, asked()), http.StatusCreated, "").text("temporary_password")
+		marks = append(marks, created, temporary, changed.text("refresh_token"), ada)
 
 		for i, body := range shown {
 			if strings.Contains(body, "canary-") {

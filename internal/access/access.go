@@ -181,10 +181,15 @@ func Table() []Rule {
 		{Operation: "listUsers", Role: user.Administrator, Scope: ScopeUsersRead},
 		{Operation: "getUser", Role: user.Administrator, Scope: ScopeUsersRead},
 		{Operation: "getUsernameHistory", Role: user.Administrator, Scope: ScopeUsersRead},
+		{Operation: "createUser", Role: user.Administrator, Scope: ScopeUsersWrite, Limited: true},
+		{Operation: "changeUser", Role: user.Administrator, Scope: ScopeUsersWrite, Limited: true},
+		{Operation: "unlockUser", Role: user.Administrator, Scope: ScopeManage, Limited: true},
+		{Operation: "endUserSessions", Role: user.Administrator, Scope: ScopeManage, Limited: true},
 		{Operation: "changeUserCredentials", Role: user.Administrator, Scope: ScopeManage, Limited: true},
 		{Operation: "lockUser", Role: user.Administrator, Scope: ScopeReset, Limited: true},
 		{Operation: "resetPassword", Role: user.Administrator, Scope: ScopeReset, Limited: true},
 
+		{Operation: "resolveUsername", Scope: ScopeAttribution},
 		{Operation: "verifyCredentials", Scope: ScopeVerify},
 
 		{Operation: "listAuditEvents", Role: user.Administrator, Scope: ScopeAuditRead},

@@ -107,7 +107,7 @@ func actors() map[string]access.Actor {
 		"promoted":  {Kind: access.Person, Role: user.Agent, User: user.User{Role: user.Administrator}},
 		"scopeless": service(), "reader": service(access.ScopeUsersRead), "manager": service(access.ScopeManage),
 		"resetter": service(access.ScopeReset), "reset administrators only": service(access.ScopeResetAdministrators),
-		"writer": service(access.ScopeUsersWrite), "auditor": service(access.ScopeAuditRead), "verifier": service(access.ScopeVerify), "all scopes": service(access.Scopes()...), "odd scope": service("users", "users:read:all", "USERS:READ"),
+		"writer": service(access.ScopeUsersWrite), "auditor": service(access.ScopeAuditRead), "verifier": service(access.ScopeVerify), "attributor": service(access.ScopeAttribution), "all scopes": service(access.Scopes()...), "odd scope": service("users", "users:read:all", "USERS:READ"),
 	}
 }
 
@@ -118,7 +118,7 @@ func TestAllow_matrix(t *testing.T) {
 	public := map[string]error{"": nil}
 	self := map[string]error{
 		"nobody": noToken, "no role": forbidden, "odd role": forbidden, "scopeless": forbidden, "reader": forbidden, "manager": forbidden,
-		"resetter": forbidden, "reset administrators only": forbidden, "writer": forbidden, "auditor": forbidden, "verifier": forbidden, "all scopes": forbidden, "odd scope": forbidden,
+		"resetter": forbidden, "reset administrators only": forbidden, "writer": forbidden, "auditor": forbidden, "verifier": forbidden, "attributor": forbidden, "all scopes": forbidden, "odd scope": forbidden,
 	}
 	ownAffairs := maps.Clone(self) // what a session that may only choose a new password may not do
 	ownAffairs["limited agent"], ownAffairs["limited administrator"] = limited, limited
@@ -126,13 +126,16 @@ func TestAllow_matrix(t *testing.T) {
 		refused := map[string]error{
 			"nobody": noToken, "agent": forbidden, "promoted": forbidden, "no role": forbidden, "odd role": forbidden,
 			"limited agent": limited, "limited administrator": limited, "scopeless": noScope, "reader": noScope, "manager": noScope,
-			"resetter": noScope, "reset administrators only": noScope, "writer": noScope, "auditor": noScope, "verifier": noScope, "odd scope": noScope,
+			"resetter": noScope, "reset administrators only": noScope, "writer": noScope, "auditor": noScope, "verifier": noScope, "attributor": noScope, "odd scope": noScope,
 		}
 		maps.DeleteFunc(refused, func(actor string, _ error) bool { return slices.Contains(may, actor) })
 		return refused
 	}
-	services := administration("verifier")
-	services["administrator"] = forbidden
+	services := func(may ...string) map[string]error { // no person, whatever the role
+		refused := administration(may...)
+		refused["administrator"] = forbidden
+		return refused
+	}
 	matrix := map[string]map[string]error{
 		"signIn": public, "refreshSession": public, "issueToken": public, "getPasswordPolicy": public, "getJwks": public,
 		"getIssuerMetadata": public, "getOpenapi": public, "getProblem": public,
@@ -141,8 +144,10 @@ func TestAllow_matrix(t *testing.T) {
 		"signOut": self, "getMe": self, "getMyCredentials": self, "changeMyCredentials": self, "checkPassword": self,
 		"listMySessions": ownAffairs, "endMySession": ownAffairs, "endMyOtherSessions": ownAffairs, "listMyActivity": ownAffairs,
 		"listUsers": administration("reader"), "getUser": administration("reader"), "getUsernameHistory": administration("reader"),
+		"createUser": administration("writer"), "changeUser": administration("writer"), "unlockUser": administration("manager"),
+		"endUserSessions": administration("manager"), "resolveUsername": services("attributor"),
 		"changeUserCredentials": administration("manager"), "resetPassword": administration("resetter"), "lockUser": administration("resetter"),
-		"verifyCredentials": services,
+		"verifyCredentials": services("verifier"),
 		"listAuditEvents":   administration("auditor"), "checkAuditIntegrity": administration("auditor"),
 		"getAccountPasswordPolicy": administration("reader"), "getNamingRule": administration("reader"), "lookUpUsername": administration("reader"),
 		"setAccountPasswordPolicy": administration("writer"), "setNamingRule": administration("writer"), "releaseHeldUsername": administration("manager"),

@@ -36,7 +36,12 @@ const (
 	PasswordVerified    Action = "password.verified"           // another service had a name and a password checked, and they were right
 	VerifyFailed        Action = "password.verify_failed"      // they were not; the code says why, the service never learns it
 	PasswordRehashed    Action = "password.rehashed"           // a sign-in replaced an outdated hash by a stronger one of the same password
-	UserCreated         Action = "user.created"                // the operator made a user
+	UserCreated         Action = "user.created"                // an administrator, a service or the operator made a user
+	UserChanged         Action = "user.changed"                // role, team, further teams or display name of a user were changed
+	UserDisabled        Action = "user.disabled"               // a user may not sign in any more; all sessions were ended
+	UserEnabled         Action = "user.enabled"                // a user may sign in again
+	UserUnlocked        Action = "user.unlocked"               // the delays after failed attempts were lifted
+	SessionsRevoked     Action = "session.all_revoked"         // an administrator or a service ended all sessions of a user
 	ServiceCreated      Action = "service.created"             // the operator registered a client
 	ServiceRotated      Action = "service.secret_rotated"      // the operator gave a client a further secret
 	ServiceDisabled     Action = "service.disabled"            // the operator made a client's secrets and tokens good for nothing
@@ -56,8 +61,8 @@ func Actions() []Action {
 	return []Action{
 		SettingsRefused, NamingRuleChanged, PolicyChanged, Pruned, ChangeRefused, CredentialsChanged, CredentialsReverted, NoticeGivenUp,
 		PasswordDisabled, PasswordRehashed, PasswordReset, ResetLinkSent, ResetLinkUsed, PasswordVerified, VerifyFailed, ServiceCreated, ServiceDisabled, ServiceEnabled,
-		ServiceRotated, ServiceTokenIssued, ServiceTokenRefused, SessionEnded, SessionsEnded, SessionReuse, SignInFailed, SignedIn,
-		UserCreated, SecurityLocked, NameReleased,
+		ServiceRotated, ServiceTokenIssued, ServiceTokenRefused, SessionsRevoked, SessionEnded, SessionsEnded, SessionReuse, SignInFailed, SignedIn,
+		UserChanged, UserCreated, UserDisabled, UserEnabled, SecurityLocked, UserUnlocked, NameReleased,
 	}
 }
 
@@ -65,7 +70,9 @@ func Actions() []Action {
 func Personal() []Action {
 	return []Action{
 		SignedIn, SignInFailed, SessionEnded, SessionsEnded, SessionReuse, CredentialsChanged, ChangeRefused, CredentialsReverted,
-		PasswordVerified, VerifyFailed, PasswordReset, ResetLinkSent, ResetLinkUsed, PasswordDisabled, SecurityLocked, NameReleased, UserCreated,
+		PasswordVerified, VerifyFailed,
+		PasswordReset, ResetLinkSent, ResetLinkUsed, PasswordDisabled, SecurityLocked, NameReleased, SessionsRevoked, UserChanged,
+		UserCreated, UserDisabled, UserEnabled, UserUnlocked,
 	}
 }
 
@@ -96,12 +103,20 @@ type Party struct {
 type Details struct {
 	Code           string           `json:"code,omitempty"`       // why it was refused: a problem code, or a finer reason
 	Violations     []string         `json:"violations,omitempty"` // policy codes
-	Changed        []string         `json:"changed,omitempty"`    // of username, email, pending_email, password
+	Changed        []string         `json:"changed,omitempty"`    // of username, email, pending_email, password, role, team, also_manages, display_name
 	OldUsername    string           `json:"old_username,omitempty"`
 	NewUsername    string           `json:"new_username,omitempty"`
 	OldEmail       string           `json:"old_email,omitempty"`
 	NewEmail       string           `json:"new_email,omitempty"`
 	PendingEmail   string           `json:"pending_email,omitempty"` // asked for, not confirmed
+	OldRole        user.Role        `json:"old_role,omitempty"`
+	NewRole        user.Role        `json:"new_role,omitempty"`
+	OldTeam        user.Team        `json:"old_team,omitempty"`
+	NewTeam        user.Team        `json:"new_team,omitempty"`
+	OldAlsoManages []user.Team      `json:"old_also_manages,omitempty"`
+	NewAlsoManages []user.Team      `json:"new_also_manages,omitempty"`
+	OldDisplayName string           `json:"old_display_name,omitempty"`
+	NewDisplayName string           `json:"new_display_name,omitempty"`
 	WantedUsername string           `json:"wanted_username,omitempty"`
 	Method         string           `json:"method,omitempty"` // of a reset: temporary, set, link
 	SessionsEnded  int              `json:"sessions_ended,omitempty"`

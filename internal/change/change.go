@@ -17,11 +17,13 @@ import (
 
 // What keeps a change from being saved. Nothing of it is written then.
 var (
-	ErrConflict        = errors.New("change: a concurrent change won")
-	ErrVersion         = errors.New("change: the credentials are no longer of a version the caller asked for")
-	ErrIdentifierTaken = errors.New("change: the identifier is in use or held")
-	ErrLinkInvalid     = errors.New("change: the link is unknown, used, expired or void")
-	ErrUnavailable     = errors.New("change: the database is away")
+	ErrConflict          = errors.New("change: a concurrent change won")
+	ErrVersion           = errors.New("change: the credentials are no longer of a version the caller asked for")
+	ErrIdentifierTaken   = errors.New("change: the identifier is in use or held")
+	ErrLinkInvalid       = errors.New("change: the link is unknown, used, expired or void")
+	ErrUserExists        = errors.New("change: the id of the new user is somebody's already")
+	ErrLastAdministrator = errors.New("change: the account would have no active administrator of the whole company")
+	ErrUnavailable       = errors.New("change: the database is away")
 )
 
 // Guard names a user's row and the revision of it that the decision was made on.
@@ -72,7 +74,7 @@ type EndSessions struct {
 	Except string // session id that stays
 	Only   string // session id that alone ends
 	Live   bool   // and it must be live: else ErrConflict
-	Why    string // sign_out, password_changed, password_reset, refresh_reused, too_many_failures, disabled, reverted, security_locked, ended_by_user
+	Why    string // sign_out, password_changed, password_reset, refresh_reused, too_many_failures, disabled, reverted, security_locked, ended_by_user, revoked
 }
 
 // Renew brings the one session that stays up to date: it belongs to the new generation, and only refresh tokens made
@@ -143,7 +145,7 @@ type Change struct {
 	Actor   *Guard     // the acting user's row must still be of this revision (role, team and status included)
 	Target  *Guard     // and so must the changed user's, or the one that the change was decided by
 	User    *user.User // the new state of Target's row; the store sets Revision+1
-	Create  *user.User // a new user
+	Create  *user.User // a new user; its names are claims and a rename
 	Release []Release
 	Claim   []Claim
 	Free    *Free
@@ -158,6 +160,10 @@ type Change struct {
 	GiveUp  *outbox.Claimed // a message that is not tried again
 	Account *Settings
 	Audit   []audit.Event
+
+	// KeepAdministrator names an account that must have an active administrator of the whole company beside Target, whom the
+	// change may take from them.
+	KeepAdministrator string
 }
 
 // Voided adds that links of the user are good for nothing after the change; those it adds itself are not meant.

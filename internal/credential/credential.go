@@ -54,6 +54,8 @@ type Store interface {
 	Holder(ctx context.Context, key string, now time.Time) (session.Member, error)
 	// Token finds what a mailed link is for. session.ErrNotFound when there is none of the purpose.
 	Token(ctx context.Context, digest string, purpose change.Purpose) (change.Token, error)
+	// Standings tells what holds off attempts at the passwords of subjects.
+	Standings(ctx context.Context, subjects []string) (map[string]throttle.Standing, error)
 	// Administrators returns the active administrators of an account that have an e-mail address.
 	Administrators(ctx context.Context, accountID string) ([]user.User, error)
 	// Commit saves a change whole or not at all: change.ErrConflict, change.ErrVersion, change.ErrIdentifierTaken,
@@ -199,12 +201,15 @@ func refusalCode(err error) string {
 		code string
 	}{
 		{ErrNotFound, "not_found"},
+		{access.ErrForbidden, "forbidden"},
 		{ErrUseSelfService, "use_self_service"},
 		{ErrForbidden, "forbidden"},
 		{ErrWrongCurrentPassword, "wrong_current_password"},
 		{ErrPasswordDisabled, "password_disabled"},
 		{ErrMustChangePassword, "must_change_password"},
 		{change.ErrConflict, "conflict"},
+		{change.ErrUserExists, "conflict"},
+		{change.ErrLastAdministrator, "last_administrator"},
 		{change.ErrVersion, "precondition_failed"},
 		{change.ErrIdentifierTaken, "identifier_taken"},
 		{change.ErrLinkInvalid, "link_invalid"},

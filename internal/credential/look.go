@@ -13,7 +13,7 @@ import (
 
 // Filter narrows a listing of users. Zero members narrow nothing.
 type Filter struct {
-	Query      string    // part of the username, e-mail or display name
+	Query      string    // part of the username, e-mail or display name; below three characters, the beginning of one
 	Team       user.Team // at or below
 	Status     user.Status
 	Role       user.Role
@@ -37,6 +37,22 @@ type Lister interface {
 	UsernameHistory(ctx context.Context, id user.ID) ([]Held, error)
 	// Activity returns the events about the user that the user may see, the newest first, from before the position given.
 	Activity(ctx context.Context, u user.User, before *audit.Position, limit int) ([]audit.Event, error)
+	// Holdings returns who was called by the folded name, in the order of time.
+	Holdings(ctx context.Context, key string) ([]Holding, error)
+	// Attempts returns the newest sign-ins and failed sign-ins of a user, the newest first.
+	Attempts(ctx context.Context, id user.ID, limit int) ([]audit.Event, error)
+}
+
+// recentAttempts is how many attempts to sign in are shown with a user.
+const recentAttempts = 20
+
+// Attempts returns the newest attempts to sign in of a user that was found for the actor, the newest first.
+func (m *Manager) Attempts(ctx context.Context, u user.User) ([]audit.Event, error) {
+	events, err := m.store.Attempts(ctx, u.ID, recentAttempts)
+	if err != nil {
+		return nil, fmt.Errorf("credential: attempts of %s: %w", u.ID, err)
+	}
+	return events, nil
 }
 
 // List returns up to limit users that the actor may look at, after the one named, and whether there are more.

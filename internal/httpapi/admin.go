@@ -121,6 +121,11 @@ func (s *Server) GetUser(ctx context.Context, request api.GetUserRequestObject) 
 	if err != nil {
 		return nil, err
 	}
+	attempts, err := s.credentials.Attempts(ctx, member.User)
+	if err != nil {
+		return nil, err
+	}
+	shown[0].SignIn.Recent = attemptsOf(attempts)
 	return api.GetUser200JSONResponse{Body: shown[0], Headers: api.GetUser200ResponseHeaders{ETag: etag(member.User)}}, nil
 }
 

@@ -99,6 +99,8 @@ func codes() []struct {
 		{change.ErrLinkInvalid, "link_invalid"},
 		{change.ErrVersion, "precondition_failed"},
 		{change.ErrConflict, "conflict"},
+		{change.ErrUserExists, "conflict"},
+		{change.ErrLastAdministrator, "last_administrator"},
 		{throttle.ErrBusy, "overloaded"},
 		{session.ErrUnsettled, "unavailable"},
 		{change.ErrUnavailable, "unavailable"},

@@ -47,6 +47,8 @@ func sentinels() map[string]struct {
 		"access.ErrForbidden":                {access.ErrForbidden, "forbidden"},
 		"access.ErrInsufficientScope":        {access.ErrInsufficientScope, "insufficient_scope"},
 		"access.ErrMustChangePassword":       {access.ErrMustChangePassword, "must_change_password"},
+		"change.ErrUserExists":               {change.ErrUserExists, "conflict"},
+		"change.ErrLastAdministrator":        {change.ErrLastAdministrator, "last_administrator"},
 		"change.ErrConflict":                 {change.ErrConflict, "conflict"},
 		"change.ErrVersion":                  {change.ErrVersion, "precondition_failed"},
 		"change.ErrIdentifierTaken":          {change.ErrIdentifierTaken, "identifier_taken"},

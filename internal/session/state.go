@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/salesexec/credentials/internal/password"
 	"github.com/salesexec/credentials/internal/throttle"
 	"github.com/salesexec/credentials/internal/user"
 )
@@ -51,13 +52,15 @@ func stateOf(u user.User, standing throttle.Standing, now time.Time) State {
 		stop("password_disabled", "The password is disabled, after too many failed attempts or by an administrator. Reset the password.")
 	case u.Password.Hash == "":
 		stop("no_password", "No password was ever set. Reset the password.")
+	case password.CheckHash(u.Password.Hash) != nil:
+		stop("no_password", "The password is stored in a form that cannot be checked. Reset the password.")
 	case u.Password.TemporaryExpired(now):
 		stop("temporary_password_expired", "The temporary password was not used in time. Reset the password again.")
 	case u.Password.MustChange:
 		state.Reasons = append(state.Reasons, Reason{"must_change_password", "The user can sign in with the temporary password, and then has to choose a new one."})
 	}
 	if standing.BlockedUntil != nil {
-		stop("locked", "Attempts from at least one network are delayed until locked_until, after failed ones. Wait, or reset the password, which lifts the delay.")
+		stop("locked", "Attempts from at least one network are delayed until locked_until, after failed ones. Wait, or unlock the user; a password reset lifts the delay as well.")
 	}
 	return state
 }

@@ -38,7 +38,7 @@ func onEachDatabase(t *testing.T, test func(t *testing.T, url string, db besides
 	})
 }
 
-func beside(t *testing.T, url string) besides {
+func beside(t testing.TB, url string) besides {
 	t.Helper()
 	driver, dsn := "pgx", url
 	path, lite := strings.CutPrefix(url, "sqlite:")

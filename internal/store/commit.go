@@ -11,20 +11,24 @@ import (
 
 	"github.com/salesexec/credentials/internal/audit"
 	"github.com/salesexec/credentials/internal/change"
+	"github.com/salesexec/credentials/internal/user"
 )
 
 // Commit saves a change whole or not at all. change.ErrConflict when a guard does not hold, change.ErrVersion when the
 // credentials are not of a version the caller asked for, change.ErrIdentifierTaken when a claim cannot be had,
-// change.ErrLinkInvalid when the link to be used up is not there.
+// change.ErrLinkInvalid when the link to be used up is not there, change.ErrUserExists when the id of a new user is taken,
+// change.ErrLastAdministrator when nobody would be left to lead the account.
 func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, error) {
 	var result change.Result
 	err := s.transaction(ctx, func(tx *gorm.DB) error {
 		result = change.Result{}
 		for _, step := range []func() error{
+			func() error { return s.keepAdministrator(tx, c) },
 			func() error { return s.hold(tx, c.Actor) },
 			func() error { return s.holdTarget(tx, c) },
 			func() error { return redeem(tx, c) },
 			func() error { return s.updateUser(tx, c, &result) },
+			func() error { return s.create(tx, c.Create) },
 			func() error { return s.holdIdentifiers(tx, c) },
 			func() error { return s.release(tx, c.Release) },
 			func() error { return s.claim(tx, c.Claim, c.At) },
@@ -52,6 +56,24 @@ func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, err
 	return result, nil
 }
 
+// keepAdministrator holds the active administrators of the whole company, all of them and in one order, until the change is
+// saved: of two changes that would each leave the other's user as the last, the second finds that it is the last.
+func (s *Store) keepAdministrator(tx *gorm.DB, c change.Change) error {
+	if c.KeepAdministrator == "" {
+		return nil
+	}
+	var held []string
+	err := tx.Raw("SELECT id FROM users WHERE account_id = ? AND role = ? AND team = ? AND status = ? ORDER BY id"+s.dialect.forUpdate(),
+		c.KeepAdministrator, string(user.Administrator), string(user.Root), string(user.Active)).Scan(&held).Error
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(held, func(id string) bool { return id != string(c.Target.UserID) }) {
+		return change.ErrLastAdministrator
+	}
+	return nil
+}
+
 // hold keeps a user as it was decided on until the change is saved: nobody is moved or demoted in between.
 func (s *Store) hold(tx *gorm.DB, guard *change.Guard) error {
 	if guard == nil {
@@ -74,6 +96,22 @@ func (s *Store) holdTarget(tx *gorm.DB, c change.Change) error {
 		return nil
 	}
 	return s.hold(tx, c.Target)
+}
+
+// create adds a user; who has its id or its names already is found by the constraints.
+func (s *Store) create(tx *gorm.DB, u *user.User) error {
+	if u == nil {
+		return nil
+	}
+	row, err := rowOf(*u)
+	if err != nil {
+		return err
+	}
+	err = tx.Create(&row).Error
+	if s.dialect.brokenConstraint(err) != "" {
+		return change.ErrUserExists
+	}
+	return err
 }
 
 // updateUser writes the new state under the guard, in one statement: If-Match is part of it.
@@ -266,7 +304,7 @@ func withCounts(events []audit.Event, result change.Result) []audit.Event {
 	for i := range counted {
 		switch counted[i].Action { //nolint:exhaustive // those that may end sessions
 		case audit.PasswordReset, audit.CredentialsChanged, audit.CredentialsReverted, audit.SessionsEnded, audit.ResetLinkSent, audit.ResetLinkUsed,
-			audit.SecurityLocked:
+			audit.SecurityLocked, audit.UserDisabled, audit.SessionsRevoked:
 			counted[i].Details.SessionsEnded = result.SessionsEnded
 		}
 	}

@@ -2,9 +2,14 @@ package store
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
+
+	"github.com/salesexec/credentials/internal/access"
+	"github.com/salesexec/credentials/internal/credential"
+	"github.com/salesexec/credentials/internal/user"
 )
 
 // backdated makes every statement look slow, so that tests need not wait for one that is.
@@ -19,4 +24,12 @@ func (s *Store) TakeAllForSlow() {
 	if log, ok := s.db.Logger.(queryLogger); ok {
 		s.db = s.db.Session(&gorm.Session{Logger: backdated{log}})
 	}
+}
+
+// ExplainMembers returns the plan of a list's page as PostgreSQL runs it.
+func (s *Store) ExplainMembers(ctx context.Context, actor access.Actor, f credential.Filter, after user.ID, limit int) (string, error) {
+	statement, values := membersStatement(actor, f, after, limit, s.now())
+	var lines []string
+	err := s.query(ctx).Raw("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) "+statement, values...).Scan(&lines).Error
+	return strings.Join(lines, "\n"), err
 }

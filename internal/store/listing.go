@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"strings"
+	"time"
+	"unicode/utf8"
 
 	"github.com/salesexec/credentials/internal/access"
 	"github.com/salesexec/credentials/internal/audit"
@@ -52,11 +54,40 @@ func (c *conditions) teams(actor access.Actor) {
 	c.add("("+strings.Join(teams.texts, " OR ")+")", teams.values...)
 }
 
-func (s *Store) filter(c *conditions, f credential.Filter) {
-	if f.Query != "" {
-		c.add(`users.search LIKE ? ESCAPE '\'`, "%"+escapeLike(searchText(f.Query))+"%")
+// shortQuery is below how many code points a query is the beginning of a name: shorter parts are in everybody's.
+const shortQuery = 3
+
+// matching narrows to the users whose username, e-mail or display name holds the query, or begins with a short one. The three
+// stand in one text, a line each, so that one index serves all.
+func (c *conditions) matching(query string) {
+	part := escapeLike(searchText(query))
+	if utf8.RuneCountInString(query) >= shortQuery {
+		c.add(`users.search LIKE ? ESCAPE '\'`, "%"+part+"%")
+		return
 	}
-	if f.Team != "" {
+	c.add(`(users.search LIKE ? ESCAPE '\' OR users.search LIKE ? ESCAPE '\')`, part+"%", "%\n"+part+"%")
+}
+
+// locked narrows to the users whose password is disabled or whose attempts are delayed, or to the others. They are few, and
+// found first. What delays a session that is open ('#') does not keep anybody from signing in.
+func (c *conditions) locked(account string, yes bool, now time.Time) {
+	in := "users.id IN "
+	if !yes {
+		in = "users.id NOT IN "
+	}
+	disabled, values := "SELECT u.id FROM users u WHERE u.password_disabled_at IS NOT NULL", []any{}
+	if account != "" {
+		disabled, values = disabled+" AND u.account_id = ?", append(values, account)
+	}
+	c.add(in+"("+disabled+" UNION SELECT substr(t.subject, 6) FROM throttles t WHERE t.blocked_until > ? AND t.subject LIKE 'user:%'"+
+		" AND t.key NOT LIKE t.subject || '#%')", append(values, moment(now))...)
+}
+
+func (c *conditions) filter(account string, f credential.Filter, now time.Time) {
+	if f.Query != "" {
+		c.matching(f.Query)
+	}
+	if f.Team != "" && f.Team != user.Root {
 		c.add(`users.team LIKE ? ESCAPE '\'`, escapeLike(string(f.Team))+"%")
 	}
 	if f.Status != "" {
@@ -65,30 +96,35 @@ func (s *Store) filter(c *conditions, f credential.Filter) {
 	if f.Role != "" {
 		c.add("users.role = ?", string(f.Role))
 	}
-	if f.MustChange != nil {
-		c.add("users.must_change = ?", *f.MustChange)
+	if f.MustChange != nil && *f.MustChange {
+		c.add("users.must_change") // as the partial index has it
+	} else if f.MustChange != nil {
+		c.add("NOT users.must_change")
 	}
 	if f.Locked != nil {
-		not := "NOT "
-		if *f.Locked {
-			not = ""
-		}
-		c.add(not+"(users.password_disabled_at IS NOT NULL OR EXISTS (SELECT 1 FROM throttles t WHERE t.subject = 'user:' || users.id AND t.key NOT LIKE t.subject || '#%' AND t.blocked_until > ?))", moment(s.now()))
+		c.locked(account, *f.Locked, now)
 	}
+}
+
+// membersStatement selects one page of the users within the actor's reach. Who is on the page is found first, from an index
+// alone where there is one that holds what is asked for.
+func membersStatement(actor access.Actor, f credential.Filter, after user.ID, limit int, now time.Time) (string, []any) {
+	var c conditions
+	c.reach(actor)
+	c.filter(actor.OwnAccount(), f, now)
+	c.add("users.id > ?", string(after))
+	page := "(SELECT users.id FROM users WHERE " + strings.Join(c.texts, " AND ") + " ORDER BY users.id LIMIT ?) page"
+	return "SELECT " + memberColumns() + " FROM " + page + " JOIN users ON users.id = page.id JOIN accounts ON accounts.id = users.account_id ORDER BY users.id",
+		append(c.values, limit)
 }
 
 // Members lists users within the actor's reach in the order of their ids, which never change, after the one named.
 func (s *Store) Members(ctx context.Context, actor access.Actor, f credential.Filter, after user.ID, limit int) ([]session.Member, error) {
 	var found []session.Member
 	for len(found) < limit {
-		var c conditions
-		c.reach(actor)
-		s.filter(&c, f)
-		c.add("users.id > ?", string(after))
 		var rows []memberRow
-		err := s.query(ctx).Raw("SELECT "+memberColumns()+fromMembers+"WHERE "+strings.Join(c.texts, " AND ")+" ORDER BY users.id LIMIT ?",
-			append(c.values, limit)...).Scan(&rows).Error
-		if err != nil {
+		statement, values := membersStatement(actor, f, after, limit, s.now())
+		if err := s.query(ctx).Raw(statement, values...).Scan(&rows).Error; err != nil {
 			return nil, s.translate(err)
 		}
 		for _, row := range rows {
@@ -138,4 +174,27 @@ func (s *Store) Activity(ctx context.Context, u user.User, before *audit.Positio
 		return nil, s.translate(err)
 	}
 	return eventsOf(rows)
+}
+
+// Holdings returns who was called by the folded name, in the order of time.
+func (s *Store) Holdings(ctx context.Context, key string) ([]credential.Holding, error) {
+	var rows []struct {
+		UserID    string
+		AccountID string
+		HeldFrom  time.Time
+		HeldUntil *time.Time
+		Username  string
+	}
+	err := s.query(ctx).Raw("SELECT h.user_id, h.account_id, h.held_from, h.held_until, users.username FROM username_history h"+
+		" JOIN users ON users.id = h.user_id WHERE h.key = ? ORDER BY h.held_from, h.id", key).Scan(&rows).Error
+	if err != nil {
+		return nil, s.translate(err)
+	}
+	holdings := make([]credential.Holding, len(rows))
+	for i, row := range rows {
+		holdings[i] = credential.Holding{
+			UserID: user.ID(row.UserID), AccountID: row.AccountID, From: moment(row.HeldFrom), Until: momentOf(row.HeldUntil), CurrentUsername: row.Username,
+		}
+	}
+	return holdings, nil
 }

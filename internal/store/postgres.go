@@ -35,6 +35,8 @@ func postgresDialect(url string) (gorm.Dialector, dialect, error) {
 	config.RuntimeParams["timezone"] = "UTC"
 	config.RuntimeParams["statement_timeout"] = strconv.FormatInt(statementTimeout.Milliseconds(), 10)
 	config.RuntimeParams["lock_timeout"] = strconv.FormatInt(lockTimeout.Milliseconds(), 10)
+	// A statement is planned for its values: the plan that fits any pattern and any team reads all users.
+	config.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
 	dialector := &postgres.Dialector{Config: &postgres.Config{Conn: stdlib.OpenDB(*config)}}
 	return postgresDialector{dialector}, postgresQuirks{}, nil
 }

@@ -1,7 +1,9 @@
 package store_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
@@ -10,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/salesexec/credentials/internal/access"
+	"github.com/salesexec/credentials/internal/credential"
 	"github.com/salesexec/credentials/internal/pgtest"
 	"github.com/salesexec/credentials/internal/secret"
 	"github.com/salesexec/credentials/internal/store"
@@ -17,6 +21,9 @@ import (
 )
 
 const rolesFile = "../../deployments/postgres/roles.sql"
+
+// rolePassword is that of both roles.
+const rolePassword = "made-up-for-the-tests"
 
 // asServiceRole applies roles.sql to a migrated database and returns its URL for the role that the service uses. The roles
 // are those of the whole server, and stay on it; the private server of the tests goes with them.
@@ -27,15 +34,20 @@ func asServiceRole(t *testing.T, database string) string {
 		t.Skip("no psql to run roles.sql with")
 	}
 	must(t, err)
-	const rolePassword = "made-up-for-the-tests"
 	command := exec.CommandContext(t.Context(), psql, "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--file", rolesFile, database)
 	command.Env = append(os.Environ(), "CREDENTIALS_OWNER_PASSWORD="+rolePassword, "CREDENTIALS_SERVICE_PASSWORD="+rolePassword)
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("roles.sql: %v\n%s", err, output)
 	}
+	return asRole(t, database, "credentials_service")
+}
+
+// asRole returns the URL of the database for a role.
+func asRole(t *testing.T, database, name string) string {
+	t.Helper()
 	role, err := url.Parse(database)
 	must(t, err)
-	role.User = url.UserPassword("credentials_service", rolePassword)
+	role.User = url.UserPassword(name, rolePassword)
 	settings := role.Query()
 	settings.Del("user") // would win over the one above
 	settings.Del("password")
@@ -83,6 +95,34 @@ func TestPostgres_serviceRole(t *testing.T) {
 	if after := db.contents(t); after["audit_events"]+after["audit_seals"] != before["audit_events"]+before["audit_seals"] {
 		t.Error("the audit log changed")
 	}
+}
+
+// OPS-07: an empty database is handed over by roles.sql, migrated by its owner, who is no superuser, and opened to the service by
+// roles.sql again; the extension that lists need is one that an owner may make.
+func TestPostgres_ownerMigrates(t *testing.T) {
+	admin := pgtest.Database(t, migrate)
+	name := fmt.Sprintf("owned_%d", os.Getpid())
+	beside(t, admin).exec(t, "CREATE DATABASE "+name)
+	t.Cleanup(func() {
+		_, _ = beside(t, admin).ExecContext(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)")
+	})
+	empty, err := url.Parse(admin)
+	must(t, err)
+	empty.Path = "/" + name
+	asServiceRole(t, empty.String())
+	owner := opened(t, asRole(t, empty.String(), "credentials_owner"))
+	steps, err := owner.Migrate(t.Context())
+	if must(t, err); len(steps) < 5 {
+		t.Errorf("%d steps", len(steps))
+	}
+	s := opened(t, asServiceRole(t, empty.String()))
+	serviceWorks(t, s)
+	found, err := s.Members(t.Context(), access.Actor{Kind: access.Service, AllAccounts: true}, credential.Filter{Query: "reed"}, "", 10)
+	if must(t, err); len(found) != 1 {
+		t.Errorf("%d found", len(found))
+	}
+	aged(t, owner, "pruned", -50)
+	pruned(t, owner, "pruned", -40)
 }
 
 // refused fails unless the database says that the role may not do this: SQLSTATE 42501, insufficient_privilege. A GRANT of

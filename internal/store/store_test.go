@@ -42,7 +42,7 @@ func sqliteURL(t *testing.T) string {
 	return url
 }
 
-func opened(t *testing.T, url string) *store.Store {
+func opened(t testing.TB, url string) *store.Store {
 	t.Helper()
 	s, err := open(context.Background(), url)
 	if err != nil {

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -67,7 +66,7 @@ func rowOf(u user.User) (userRow, error) {
 		ID: string(u.ID), AccountID: u.AccountID, Team: string(u.Team), Role: string(u.Role), AlsoManages: string(also),
 		DisplayName: u.DisplayName, Status: string(u.Status), Username: u.Username, Email: u.Email, EmailVerified: u.EmailVerified,
 		PendingEmail: u.Pending.Address, PendingEmailKey: pendingKey, PendingEmailUntil: momentOf(u.Pending.Until),
-		Search:       searchText(u.Username + "\n" + u.Email + "\n" + u.DisplayName),
+		Search:       searched(u),
 		PasswordHash: u.Password.Hash, PasswordSetBy: string(u.Password.SetBy), PasswordChangedAt: momentOf(u.Password.ChangedAt),
 		MustChange: u.Password.MustChange, TemporaryUntil: momentOf(u.Password.TemporaryUntil),
 		PasswordDisabledAt: momentOf(u.Password.DisabledAt),
@@ -92,6 +91,19 @@ func (r userRow) user() (user.User, error) {
 		return user.User{}, fmt.Errorf("store: teams of %s: %w", r.ID, err)
 	}
 	return u, nil
+}
+
+// maxSearched bounds in bytes what is searched of a user, so that it fits into an index beside the longest team: all but names
+// that nobody has, for folding can make them many times longer.
+const maxSearched = 1500
+
+// searched is the text that users are found by: username, e-mail and display name, a line each.
+func searched(u user.User) string {
+	text := searchText(u.Username + "\n" + u.Email + "\n" + u.DisplayName)
+	if len(text) > maxSearched {
+		text = strings.ToValidUTF8(text[:maxSearched], "")
+	}
+	return text
 }
 
 // searchText folds what is searched and what is searched for alike; the databases' own lower() differ.
@@ -175,7 +187,7 @@ func (s *Store) CreateAccount(ctx context.Context, account user.Account) error {
 }
 
 // ErrUserExists says that the id of a new user is somebody's already.
-var ErrUserExists = errors.New("store: a user with this id exists")
+var ErrUserExists = change.ErrUserExists
 
 // CreateUser adds a user with its identifiers, its first line of history and the audit event. ErrUserExists,
 // change.ErrIdentifierTaken.

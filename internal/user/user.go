@@ -129,7 +129,7 @@ type User struct {
 	// GenerationSince is when the present generation began, nil for the first: a token that names no generation, as other
 	// issuers make them, must be younger.
 	GenerationSince *time.Time
-	Version         int64 // grows by one with every change of the credentials: the ETag
+	Version         int64 // grows by one with every change of the credentials, the place, the name or the status: the ETag
 	Revision        int64 // grows with every change of the row that a decision could rest on
 	LastSignInAt    *time.Time
 	CreatedAt       time.Time

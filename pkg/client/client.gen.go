@@ -425,6 +425,24 @@ func (e SessionTokensTokenType) Valid() bool {
 	}
 }
 
+// Defines values for SignInAttemptOutcome.
+const (
+	SignInAttemptOutcomeDone    SignInAttemptOutcome = "done"
+	SignInAttemptOutcomeRefused SignInAttemptOutcome = "refused"
+)
+
+// Valid indicates whether the value is a known member of the SignInAttemptOutcome enum.
+func (e SignInAttemptOutcome) Valid() bool {
+	switch e {
+	case SignInAttemptOutcomeDone:
+		return true
+	case SignInAttemptOutcomeRefused:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for SignInReasonCode.
 const (
 	SignInReasonCodeDisabled                 SignInReasonCode = "disabled"
@@ -689,8 +707,13 @@ type ActivityList struct {
 // | `session.refresh_reused` | An outgrown refresh token came back, which ended its session. |
 // | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
 // | `session.signed_in` | A sign-in opened a session. |
+// | `session.all_revoked` | An administrator or a service ended all sessions of a user. |
+// | `user.changed` | The role, the team, further teams or the display name of a user was changed. |
 // | `user.created` | A user was made. |
+// | `user.disabled` | A user may not sign in any more; all sessions were ended. |
+// | `user.enabled` | A user may sign in again. |
 // | `user.security_locked` | For a security concern every session and link ended and the password was disabled. |
+// | `user.unlocked` | The delays after failed attempts were lifted. |
 // | `username.released` | A held name was released before its time. |
 type AuditAction = string
 
@@ -730,26 +753,42 @@ type AuditDetails struct {
 	Issuer *string `json:"issuer,omitempty"`
 
 	// Method How a password was reset.
-	Method   *string `json:"method,omitempty"`
-	NewEmail *string `json:"new_email,omitempty"`
+	Method         *string `json:"method,omitempty"`
+	NewAlsoManages []Team  `json:"new_also_manages,omitempty"`
+	NewDisplayName *string `json:"new_display_name,omitempty"`
+	NewEmail       *string `json:"new_email,omitempty"`
 
 	// NewNaming The account's rule for usernames, as far as it differed from the deployment's.
 	NewNaming *AuditNaming `json:"new_naming,omitempty"`
 
 	// NewPolicy The account's rules for passwords, held names and resets, as far as they differed from the deployment's.
-	NewPolicy   *AuditPolicy `json:"new_policy,omitempty"`
-	NewUsername *string      `json:"new_username,omitempty"`
+	NewPolicy *AuditPolicy `json:"new_policy,omitempty"`
+
+	// NewRole What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
+	NewRole *Role `json:"new_role,omitempty"`
+
+	// NewTeam A place in the account's tree of branches, as a path; `/` is the whole company.
+	NewTeam     *Team   `json:"new_team,omitempty"`
+	NewUsername *string `json:"new_username,omitempty"`
 
 	// Notice The kind of a mail.
-	Notice   *string `json:"notice,omitempty"`
-	OldEmail *string `json:"old_email,omitempty"`
+	Notice         *string `json:"notice,omitempty"`
+	OldAlsoManages []Team  `json:"old_also_manages,omitempty"`
+	OldDisplayName *string `json:"old_display_name,omitempty"`
+	OldEmail       *string `json:"old_email,omitempty"`
 
 	// OldNaming The account's rule for usernames, as far as it differed from the deployment's.
 	OldNaming *AuditNaming `json:"old_naming,omitempty"`
 
 	// OldPolicy The account's rules for passwords, held names and resets, as far as they differed from the deployment's.
-	OldPolicy   *AuditPolicy `json:"old_policy,omitempty"`
-	OldUsername *string      `json:"old_username,omitempty"`
+	OldPolicy *AuditPolicy `json:"old_policy,omitempty"`
+
+	// OldRole What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
+	OldRole *Role `json:"old_role,omitempty"`
+
+	// OldTeam A place in the account's tree of branches, as a path; `/` is the whole company.
+	OldTeam     *Team   `json:"old_team,omitempty"`
+	OldUsername *string `json:"old_username,omitempty"`
 
 	// Operation The operation that the caller may not call at all.
 	Operation *string `json:"operation,omitempty"`
@@ -817,8 +856,13 @@ type AuditEvent struct {
 	// | `session.refresh_reused` | An outgrown refresh token came back, which ended its session. |
 	// | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
 	// | `session.signed_in` | A sign-in opened a session. |
+	// | `session.all_revoked` | An administrator or a service ended all sessions of a user. |
+	// | `user.changed` | The role, the team, further teams or the display name of a user was changed. |
 	// | `user.created` | A user was made. |
+	// | `user.disabled` | A user may not sign in any more; all sessions were ended. |
+	// | `user.enabled` | A user may sign in again. |
 	// | `user.security_locked` | For a security concern every session and link ended and the password was disabled. |
+	// | `user.unlocked` | The delays after failed attempts were lifted. |
 	// | `username.released` | A held name was released before its time. |
 	Action AuditAction `json:"action"`
 
@@ -1003,12 +1047,22 @@ type ChangedCredentials struct {
 	// Username What the user types to sign in.
 	Username string `json:"username"`
 
-	// Version Grows by one with every change of the credentials; the `ETag`.
+	// Version Grows by one with every change of the credentials, the place, the name or the status; the `ETag`.
 	Version int64 `json:"version"`
 }
 
 // ChangedCredentialsTokenType defines model for ChangedCredentials.TokenType.
 type ChangedCredentialsTokenType string
+
+// CreatedUser defines model for CreatedUser.
+type CreatedUser struct {
+	// ExpiresAt Until when it can be used.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// TemporaryPassword The password for the first sign-in. It is not shown again.
+	TemporaryPassword string `json:"temporary_password"`
+	User              User   `json:"user"`
+}
 
 // Credentials defines model for Credentials.
 type Credentials struct {
@@ -1033,7 +1087,7 @@ type Credentials struct {
 	// Username What the user types to sign in.
 	Username string `json:"username"`
 
-	// Version Grows by one with every change of the credentials; the `ETag`.
+	// Version Grows by one with every change of the credentials, the place, the name or the status; the `ETag`.
 	Version int64 `json:"version"`
 }
 
@@ -1246,7 +1300,7 @@ type Me struct {
 	// Username What the user types to sign in.
 	Username string `json:"username"`
 
-	// Version Grows by one with every change of the credentials; the `ETag`.
+	// Version Grows by one with every change of the credentials, the place, the name or the status; the `ETag`.
 	Version int64 `json:"version"`
 }
 
@@ -1620,14 +1674,36 @@ type SignIn struct {
 	Username string `json:"username"`
 }
 
+// SignInAttempt One attempt to sign in, here or through a service that had the password checked.
+type SignInAttempt struct {
+	// At When it was made.
+	At time.Time `json:"at"`
+
+	// Code Why it was refused: `wrong_password`, `password_disabled`, `no_password`, `disabled`, `temporary_password_expired`, or
+	// `throttled`: it came before the delay was over and was not looked at. New ones can be added at any time.
+	Code *string `json:"code,omitempty"`
+
+	// IP Where it came from.
+	IP string `json:"ip"`
+
+	// Outcome `done`: it was right.
+	Outcome SignInAttemptOutcome `json:"outcome"`
+
+	// UserAgent What it was made with.
+	UserAgent string `json:"user_agent"`
+}
+
+// SignInAttemptOutcome `done`: it was right.
+type SignInAttemptOutcome string
+
 // SignInReason defines model for SignInReason.
 type SignInReason struct {
 	// Code * `disabled`: the user is disabled.
-	// * `locked`: attempts are delayed until `locked_until`.
+	// * `locked`: attempts are delayed until `locked_until`; wait, or unlock the user.
 	// * `password_disabled`: too many failures; the password needs a reset.
 	// * `temporary_password_expired`: the temporary password was not used in time; it needs another reset.
 	// * `must_change_password`: the user can sign in, but only to choose a new password.
-	// * `no_password`: no password has been set yet; it needs a reset.
+	// * `no_password`: no password has been set yet, or it is stored in a form that cannot be checked; it needs a reset.
 	Code SignInReasonCode `json:"code"`
 
 	// Detail What it means and what to do about it, for people.
@@ -1635,11 +1711,11 @@ type SignInReason struct {
 }
 
 // SignInReasonCode * `disabled`: the user is disabled.
-// * `locked`: attempts are delayed until `locked_until`.
+// * `locked`: attempts are delayed until `locked_until`; wait, or unlock the user.
 // * `password_disabled`: too many failures; the password needs a reset.
 // * `temporary_password_expired`: the temporary password was not used in time; it needs another reset.
 // * `must_change_password`: the user can sign in, but only to choose a new password.
-// * `no_password`: no password has been set yet; it needs a reset.
+// * `no_password`: no password has been set yet, or it is stored in a form that cannot be checked; it needs a reset.
 type SignInReasonCode string
 
 // SignInState Whether the user can sign in with the right password, and what stands in the way.
@@ -1655,6 +1731,9 @@ type SignInState struct {
 
 	// Reasons Everything that keeps the user from signing in, or limits the session.
 	Reasons []SignInReason `json:"reasons"`
+
+	// Recent The newest attempts to sign in, at most 20, the newest first; only where one user is shown.
+	Recent []SignInAttempt `json:"recent,omitempty"`
 }
 
 // Team A place in the account's tree of branches, as a path; `/` is the whole company.
@@ -1685,6 +1764,12 @@ type TokenRequest struct {
 
 	// Scope The wanted scopes, separated by spaces.
 	Scope *string `json:"scope,omitempty"`
+}
+
+// Unlock defines model for Unlock.
+type Unlock struct {
+	// Reason Why, for the audit trail.
+	Reason *string `json:"reason,omitempty"`
 }
 
 // User defines model for User.
@@ -1737,8 +1822,60 @@ type User struct {
 	// Username What the user types to sign in.
 	Username string `json:"username"`
 
-	// Version Grows by one with every change of the credentials; the `ETag`.
+	// Version Grows by one with every change of the credentials, the place, the name or the status; the `ETag`.
 	Version int64 `json:"version"`
+}
+
+// UserChange At least one of the members beside `reason` is required.
+type UserChange struct {
+	// AlsoManages All teams that an administrator manages beside the own one.
+	AlsoManages []Team `json:"also_manages,omitempty"`
+
+	// DisplayName The name shown to people.
+	DisplayName *string `json:"display_name,omitempty"`
+
+	// Reason Why, for the audit trail.
+	Reason *string `json:"reason,omitempty"`
+
+	// Role What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
+	Role *Role `json:"role,omitempty"`
+
+	// Status Whether the user may sign in at all.
+	Status *UserStatus `json:"status,omitempty"`
+
+	// Team A place in the account's tree of branches, as a path; `/` is the whole company.
+	Team *Team `json:"team,omitempty"`
+}
+
+// UserCreation defines model for UserCreation.
+type UserCreation struct {
+	// AccountID The account; only a service that is registered for every account gives it.
+	AccountID *string `json:"account_id,omitempty"`
+
+	// AlsoManages Teams that an administrator manages beside the own one.
+	AlsoManages []Team `json:"also_manages,omitempty"`
+
+	// DisplayName The name shown to people.
+	DisplayName string `json:"display_name"`
+
+	// Email The address for notices; it counts as confirmed.
+	Email *string `json:"email,omitempty"`
+
+	// ID The id by which a service knows the user already. Administrators leave it out.
+	ID *string `json:"id,omitempty"`
+
+	// Reason Why, for the audit trail.
+	Reason *string `json:"reason,omitempty"`
+
+	// Role What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
+	Role Role `json:"role"`
+
+	// Team A place in the account's tree of branches, as a path; `/` is the whole company.
+	Team Team `json:"team"`
+
+	// Username What the user will type to sign in: 2 to 64 letters and digits of one script, `.`, `_` and `-`, with a letter or digit
+	// at both ends; or an e-mail address.
+	Username string `json:"username"`
 }
 
 // UserList defines model for UserList.
@@ -1755,6 +1892,21 @@ type UserStatus string
 // UsernameHistory defines model for UsernameHistory.
 type UsernameHistory struct {
 	Items []HeldUsername `json:"items"`
+}
+
+// UsernameHolder defines model for UsernameHolder.
+type UsernameHolder struct {
+	// CurrentUsername What the user is called now.
+	CurrentUsername string `json:"current_username"`
+
+	// HeldFrom Since when without a break, whatever the spelling.
+	HeldFrom time.Time `json:"held_from"`
+
+	// HeldUntil When it was given up; `null` while it is held.
+	HeldUntil *time.Time `json:"held_until"`
+
+	// UserID An opaque id that never changes and is never used again.
+	UserID ID `json:"user_id"`
 }
 
 // UsernameRules defines model for UsernameRules.
@@ -1985,7 +2137,8 @@ type LookUpUsernameParams struct {
 
 // ListUsersParams defines parameters for ListUsers.
 type ListUsersParams struct {
-	// Query Part of the username, the e-mail address or the display name, without regard to case.
+	// Query Part of the username, the e-mail address or the display name, without regard to case. One or two characters are the
+	// beginning of one of them.
 	Query *string `form:"query,omitempty" json:"query,omitempty"`
 
 	// Team Users of this team and of those below it.
@@ -2010,6 +2163,13 @@ type ListUsersParams struct {
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// ChangeUserParams defines parameters for ChangeUser.
+type ChangeUserParams struct {
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// section 13.1.1); with another version the answer is `412`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ChangeUserCredentialsParams defines parameters for ChangeUserCredentials.
 type ChangeUserCredentialsParams struct {
 	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
@@ -2029,6 +2189,12 @@ type LockUserParams struct {
 	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
 	// section 13.1.1); with another version the answer is `412`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ResolveUsernameParams defines parameters for ResolveUsername.
+type ResolveUsernameParams struct {
+	// At The time that is asked about.
+	At *time.Time `form:"at,omitempty" json:"at,omitempty"`
 }
 
 // ListMyActivityParams defines parameters for ListMyActivity.
@@ -2062,6 +2228,12 @@ type SetNamingRuleJSONRequestBody = NamingRuleChange
 // SetAccountPasswordPolicyJSONRequestBody defines body for SetAccountPasswordPolicy for application/json ContentType.
 type SetAccountPasswordPolicyJSONRequestBody = AccountPasswordPolicyChange
 
+// CreateUserJSONRequestBody defines body for CreateUser for application/json ContentType.
+type CreateUserJSONRequestBody = UserCreation
+
+// ChangeUserJSONRequestBody defines body for ChangeUser for application/json ContentType.
+type ChangeUserJSONRequestBody = UserChange
+
 // ChangeUserCredentialsJSONRequestBody defines body for ChangeUserCredentials for application/json ContentType.
 type ChangeUserCredentialsJSONRequestBody = CredentialsChange
 
@@ -2070,6 +2242,9 @@ type ResetPasswordJSONRequestBody = PasswordReset
 
 // LockUserJSONRequestBody defines body for LockUser for application/json ContentType.
 type LockUserJSONRequestBody = SecurityLock
+
+// UnlockUserJSONRequestBody defines body for UnlockUser for application/json ContentType.
+type UnlockUserJSONRequestBody = Unlock
 
 // RevertCredentialsJSONRequestBody defines body for RevertCredentials for application/json ContentType.
 type RevertCredentialsJSONRequestBody = LinkToken
@@ -2330,6 +2505,40 @@ type ClientInterface interface {
 	// Corresponds with GET /admin/users (the `ListUsers` operationId).
 	ListUsers(ctx context.Context, params *ListUsersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CreateUserWithBody Create a user
+	//
+	// Makes a user in the caller's account, with a temporary password that is answered once: hand it to the user. It is good for
+	// 24 hours and only for choosing a new one.
+	//
+	// The new user's team and further teams must lie within the caller's reach, else this is `403` with the code `forbidden`:
+	// nobody gives a role, a team or a reach beyond the own. An e-mail address given here counts as confirmed. `409` with the
+	// code `identifier_taken` means that the name or the address is in use, or held for its former owner.
+	//
+	// A service needs the scope `users:write`, and `credentials:reset:administrators` as well to make an administrator. It may
+	// give the `id` by which it knows the user; `409` with the code `conflict` means that it is somebody's already.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/users (the `CreateUser` operationId).
+	CreateUserWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateUser Create a user
+	//
+	// Makes a user in the caller's account, with a temporary password that is answered once: hand it to the user. It is good for
+	// 24 hours and only for choosing a new one.
+	//
+	// The new user's team and further teams must lie within the caller's reach, else this is `403` with the code `forbidden`:
+	// nobody gives a role, a team or a reach beyond the own. An e-mail address given here counts as confirmed. `409` with the
+	// code `identifier_taken` means that the name or the address is in use, or held for its former owner.
+	//
+	// A service needs the scope `users:write`, and `credentials:reset:administrators` as well to make an administrator. It may
+	// give the `id` by which it knows the user; `409` with the code `conflict` means that it is somebody's already.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/users (the `CreateUser` operationId).
+	CreateUser(ctx context.Context, body CreateUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetUser Look at a user
 	//
 	// The user, and under `sign_in` the answer to "why can't this user sign in?". A user whom the caller may not look at
@@ -2337,6 +2546,40 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /admin/users/{id} (the `GetUser` operationId).
 	GetUser(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangeUserWithBody Change a user's place, name or status
+	//
+	// Changes what is given, all of it or nothing. The user, as it would be then, must lie within the caller's reach, else this
+	// is `403` with the code `forbidden`: nobody gives a role, a team or a reach beyond the own.
+	//
+	// `disabled` ends all sessions and voids all mailed links at once; `active` lets the user sign in again with the password
+	// of before. Who becomes an agent manages no further teams. The last active administrator of the whole company (`/`) can
+	// be neither disabled nor demoted nor moved: `409` with the code `last_administrator`.
+	//
+	// For oneself this is `403` with the code `use_self_service`. A service needs the scope `users:write`, and
+	// `credentials:reset:administrators` as well for an administrator.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /admin/users/{id} (the `ChangeUser` operationId).
+	ChangeUserWithBody(ctx context.Context, id UserID, params *ChangeUserParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangeUser Change a user's place, name or status
+	//
+	// Changes what is given, all of it or nothing. The user, as it would be then, must lie within the caller's reach, else this
+	// is `403` with the code `forbidden`: nobody gives a role, a team or a reach beyond the own.
+	//
+	// `disabled` ends all sessions and voids all mailed links at once; `active` lets the user sign in again with the password
+	// of before. Who becomes an agent manages no further teams. The last active administrator of the whole company (`/`) can
+	// be neither disabled nor demoted nor moved: `409` with the code `last_administrator`.
+	//
+	// For oneself this is `403` with the code `use_self_service`. A service needs the scope `users:write`, and
+	// `credentials:reset:administrators` as well for an administrator.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /admin/users/{id} (the `ChangeUser` operationId).
+	ChangeUser(ctx context.Context, id UserID, params *ChangeUserParams, body ChangeUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ChangeUserCredentialsWithBody Change a user's username or e-mail address
 	//
@@ -2436,6 +2679,41 @@ type ClientInterface interface {
 	// Corresponds with POST /admin/users/{id}/security-lock (the `LockUser` operationId).
 	LockUser(ctx context.Context, id UserID, params *LockUserParams, body LockUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// EndUserSessions End all sessions of a user
+	//
+	// Every session and every token of the user is good for nothing from now on, on every device. The password stays: the user
+	// can sign in again. For oneself this is `403` with the code `use_self_service`. A service needs the scope
+	// `credentials:manage`.
+	//
+	// Corresponds with DELETE /admin/users/{id}/sessions (the `EndUserSessions` operationId).
+	EndUserSessions(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UnlockUserWithBody Lift the delays after failed attempts
+	//
+	// Attempts of the user are delayed no more, from any network, and counting begins anew. A password that was disabled after
+	// too many failures stays disabled, and a disabled user too: `sign_in` in the answer says what still stands in the way, and
+	// what to do about it.
+	//
+	// For oneself this is `403` with the code `use_self_service`. A service needs the scope `credentials:manage`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/users/{id}/unlock (the `UnlockUser` operationId).
+	UnlockUserWithBody(ctx context.Context, id UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UnlockUser Lift the delays after failed attempts
+	//
+	// Attempts of the user are delayed no more, from any network, and counting begins anew. A password that was disabled after
+	// too many failures stays disabled, and a disabled user too: `sign_in` in the answer says what still stands in the way, and
+	// what to do about it.
+	//
+	// For oneself this is `403` with the code `use_self_service`. A service needs the scope `credentials:manage`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/users/{id}/unlock (the `UnlockUser` operationId).
+	UnlockUser(ctx context.Context, id UserID, body UnlockUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetUsernameHistory The names a user has had
 	//
 	// Every username that the user has or had, the newest first, with the time it was held and who changed it. Ids never
@@ -2443,6 +2721,18 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /admin/users/{id}/username-history (the `GetUsernameHistory` operationId).
 	GetUsernameHistory(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResolveUsername Who held a username
+	//
+	// The user who held the username at the time `at`; without it the one who holds it now or, if nobody does, held it last. User
+	// ids never change and are never used again: resolve a name that stands in an old record to the id once, and keep the id.
+	//
+	// A name is held from the moment it was given up to, but not with, the moment it was given up. Nobody held it then, it never
+	// was a name, or its holder is in an account that the caller has no business with: all are the same `404`. A service needs
+	// the scope `attribution:read`.
+	//
+	// Corresponds with GET /attribution/usernames/{username} (the `ResolveUsername` operationId).
+	ResolveUsername(ctx context.Context, username string, params *ResolveUsernameParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RevertCredentialsWithBody This wasn't me
 	//
@@ -3060,6 +3350,60 @@ func (c *Core) ListUsers(ctx context.Context, params *ListUsersParams, reqEditor
 	return c.Client.Do(req)
 }
 
+// CreateUserWithBody Create a user
+//
+// Makes a user in the caller's account, with a temporary password that is answered once: hand it to the user. It is good for
+// 24 hours and only for choosing a new one.
+//
+// The new user's team and further teams must lie within the caller's reach, else this is `403` with the code `forbidden`:
+// nobody gives a role, a team or a reach beyond the own. An e-mail address given here counts as confirmed. `409` with the
+// code `identifier_taken` means that the name or the address is in use, or held for its former owner.
+//
+// A service needs the scope `users:write`, and `credentials:reset:administrators` as well to make an administrator. It may
+// give the `id` by which it knows the user; `409` with the code `conflict` means that it is somebody's already.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/users (the `CreateUser` operationId).
+func (c *Core) CreateUserWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateUserRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateUser Create a user
+//
+// Makes a user in the caller's account, with a temporary password that is answered once: hand it to the user. It is good for
+// 24 hours and only for choosing a new one.
+//
+// The new user's team and further teams must lie within the caller's reach, else this is `403` with the code `forbidden`:
+// nobody gives a role, a team or a reach beyond the own. An e-mail address given here counts as confirmed. `409` with the
+// code `identifier_taken` means that the name or the address is in use, or held for its former owner.
+//
+// A service needs the scope `users:write`, and `credentials:reset:administrators` as well to make an administrator. It may
+// give the `id` by which it knows the user; `409` with the code `conflict` means that it is somebody's already.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/users (the `CreateUser` operationId).
+func (c *Core) CreateUser(ctx context.Context, body CreateUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateUserRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetUser Look at a user
 //
 // The user, and under `sign_in` the answer to "why can't this user sign in?". A user whom the caller may not look at
@@ -3068,6 +3412,60 @@ func (c *Core) ListUsers(ctx context.Context, params *ListUsersParams, reqEditor
 // Corresponds with GET /admin/users/{id} (the `GetUser` operationId).
 func (c *Core) GetUser(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetUserRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangeUserWithBody Change a user's place, name or status
+//
+// Changes what is given, all of it or nothing. The user, as it would be then, must lie within the caller's reach, else this
+// is `403` with the code `forbidden`: nobody gives a role, a team or a reach beyond the own.
+//
+// `disabled` ends all sessions and voids all mailed links at once; `active` lets the user sign in again with the password
+// of before. Who becomes an agent manages no further teams. The last active administrator of the whole company (`/`) can
+// be neither disabled nor demoted nor moved: `409` with the code `last_administrator`.
+//
+// For oneself this is `403` with the code `use_self_service`. A service needs the scope `users:write`, and
+// `credentials:reset:administrators` as well for an administrator.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /admin/users/{id} (the `ChangeUser` operationId).
+func (c *Core) ChangeUserWithBody(ctx context.Context, id UserID, params *ChangeUserParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangeUserRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangeUser Change a user's place, name or status
+//
+// Changes what is given, all of it or nothing. The user, as it would be then, must lie within the caller's reach, else this
+// is `403` with the code `forbidden`: nobody gives a role, a team or a reach beyond the own.
+//
+// `disabled` ends all sessions and voids all mailed links at once; `active` lets the user sign in again with the password
+// of before. Who becomes an agent manages no further teams. The last active administrator of the whole company (`/`) can
+// be neither disabled nor demoted nor moved: `409` with the code `last_administrator`.
+//
+// For oneself this is `403` with the code `use_self_service`. A service needs the scope `users:write`, and
+// `credentials:reset:administrators` as well for an administrator.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /admin/users/{id} (the `ChangeUser` operationId).
+func (c *Core) ChangeUser(ctx context.Context, id UserID, params *ChangeUserParams, body ChangeUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangeUserRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3236,6 +3634,71 @@ func (c *Core) LockUser(ctx context.Context, id UserID, params *LockUserParams, 
 	return c.Client.Do(req)
 }
 
+// EndUserSessions End all sessions of a user
+//
+// Every session and every token of the user is good for nothing from now on, on every device. The password stays: the user
+// can sign in again. For oneself this is `403` with the code `use_self_service`. A service needs the scope
+// `credentials:manage`.
+//
+// Corresponds with DELETE /admin/users/{id}/sessions (the `EndUserSessions` operationId).
+func (c *Core) EndUserSessions(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEndUserSessionsRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UnlockUserWithBody Lift the delays after failed attempts
+//
+// Attempts of the user are delayed no more, from any network, and counting begins anew. A password that was disabled after
+// too many failures stays disabled, and a disabled user too: `sign_in` in the answer says what still stands in the way, and
+// what to do about it.
+//
+// For oneself this is `403` with the code `use_self_service`. A service needs the scope `credentials:manage`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/users/{id}/unlock (the `UnlockUser` operationId).
+func (c *Core) UnlockUserWithBody(ctx context.Context, id UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUnlockUserRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UnlockUser Lift the delays after failed attempts
+//
+// Attempts of the user are delayed no more, from any network, and counting begins anew. A password that was disabled after
+// too many failures stays disabled, and a disabled user too: `sign_in` in the answer says what still stands in the way, and
+// what to do about it.
+//
+// For oneself this is `403` with the code `use_self_service`. A service needs the scope `credentials:manage`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/users/{id}/unlock (the `UnlockUser` operationId).
+func (c *Core) UnlockUser(ctx context.Context, id UserID, body UnlockUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUnlockUserRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetUsernameHistory The names a user has had
 //
 // Every username that the user has or had, the newest first, with the time it was held and who changed it. Ids never
@@ -3244,6 +3707,28 @@ func (c *Core) LockUser(ctx context.Context, id UserID, params *LockUserParams, 
 // Corresponds with GET /admin/users/{id}/username-history (the `GetUsernameHistory` operationId).
 func (c *Core) GetUsernameHistory(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetUsernameHistoryRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResolveUsername Who held a username
+//
+// The user who held the username at the time `at`; without it the one who holds it now or, if nobody does, held it last. User
+// ids never change and are never used again: resolve a name that stands in an old record to the id once, and keep the id.
+//
+// A name is held from the moment it was given up to, but not with, the moment it was given up. Nobody held it then, it never
+// was a name, or its holder is in an account that the caller has no business with: all are the same `404`. A service needs
+// the scope `attribution:read`.
+//
+// Corresponds with GET /attribution/usernames/{username} (the `ResolveUsername` operationId).
+func (c *Core) ResolveUsername(ctx context.Context, username string, params *ResolveUsernameParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResolveUsernameRequest(c.Server, username, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4631,6 +5116,46 @@ func NewListUsersRequest(server string, params *ListUsersParams) (*http.Request,
 	return req, nil
 }
 
+// NewCreateUserRequest calls the generic CreateUser builder with application/json body
+func NewCreateUserRequest(server string, body CreateUserJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateUserRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateUserRequestWithBody constructs an http.Request for the CreateUser method, with any body, and a specified content type
+func NewCreateUserRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/users")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetUserRequest constructs an http.Request for the GetUser method
 func NewGetUserRequest(server string, id UserID) (*http.Request, error) {
 	var err error
@@ -4660,6 +5185,68 @@ func NewGetUserRequest(server string, id UserID) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewChangeUserRequest calls the generic ChangeUser builder with application/json body
+func NewChangeUserRequest(server string, id UserID, params *ChangeUserParams, body ChangeUserJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewChangeUserRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewChangeUserRequestWithBody constructs an http.Request for the ChangeUser method, with any body, and a specified content type
+func NewChangeUserRequestWithBody(server string, id UserID, params *ChangeUserParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/users/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -4851,6 +5438,87 @@ func NewLockUserRequestWithBody(server string, id UserID, params *LockUserParams
 	return req, nil
 }
 
+// NewEndUserSessionsRequest constructs an http.Request for the EndUserSessions method
+func NewEndUserSessionsRequest(server string, id UserID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/users/%s/sessions", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUnlockUserRequest calls the generic UnlockUser builder with application/json body
+func NewUnlockUserRequest(server string, id UserID, body UnlockUserJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUnlockUserRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewUnlockUserRequestWithBody constructs an http.Request for the UnlockUser method, with any body, and a specified content type
+func NewUnlockUserRequestWithBody(server string, id UserID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/users/%s/unlock", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetUsernameHistoryRequest constructs an http.Request for the GetUsernameHistory method
 func NewGetUsernameHistoryRequest(server string, id UserID) (*http.Request, error) {
 	var err error
@@ -4875,6 +5543,67 @@ func NewGetUsernameHistoryRequest(server string, id UserID) (*http.Request, erro
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewResolveUsernameRequest constructs an http.Request for the ResolveUsername method
+func NewResolveUsernameRequest(server string, username string, params *ResolveUsernameParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "username", username, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/attribution/usernames/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.At != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at", *params.At, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)

@@ -149,6 +149,28 @@ func (c *Client) GetUser(ctx context.Context, id string) (*User, string, error) 
 	return tagged[User](c.core.GetUser(ctx, id))
 }
 
+// CreateUser makes a user. Its temporary password is in this answer and never shown again. It answers the ETag as well.
+func (c *Client) CreateUser(ctx context.Context, creation UserCreation) (*CreatedUser, string, error) {
+	return tagged[CreatedUser](c.core.CreateUser(ctx, creation))
+}
+
+// ChangeUser changes the place, the name and the status of a user whom the caller manages, if the credentials still have the
+// ETag ifMatch or it is empty. It answers the user as it is then, and its new ETag.
+func (c *Client) ChangeUser(ctx context.Context, id string, change UserChange, ifMatch string) (*User, string, error) {
+	return tagged[User](c.core.ChangeUser(ctx, id, &ChangeUserParams{IfMatch: optional(ifMatch)}, change))
+}
+
+// UnlockUser lifts the delays after failed attempts of a user whom the caller manages. It answers the user, which tells what
+// still keeps it from signing in, and its ETag.
+func (c *Client) UnlockUser(ctx context.Context, id, reason string) (*User, string, error) {
+	return tagged[User](c.core.UnlockUser(ctx, id, Unlock{Reason: optional(reason)}))
+}
+
+// EndUserSessions ends all sessions of a user whom the caller manages.
+func (c *Client) EndUserSessions(ctx context.Context, id string) error {
+	return nothing(c.core.EndUserSessions(ctx, id))
+}
+
 // GetUsernameHistory answers the names of a user, the newest first.
 func (c *Client) GetUsernameHistory(ctx context.Context, id string) (*UsernameHistory, error) {
 	return body[UsernameHistory](c.core.GetUsernameHistory(ctx, id))
@@ -167,6 +189,15 @@ func (c *Client) ChangeUserCredentials(ctx context.Context, id string, change Cr
 func (c *Client) ResetPassword(ctx context.Context, id string, reset PasswordReset, ifMatch string) (*PasswordResetResult, string, error) {
 	params := &ResetPasswordParams{IfMatch: optional(ifMatch)}
 	return tagged[PasswordResetResult](c.core.ResetPassword(ctx, id, params, reset))
+}
+
+// ResolveUsername answers who held a username at a time; the zero Time asks for who holds it now or held it last.
+func (c *Client) ResolveUsername(ctx context.Context, username string, at time.Time) (*UsernameHolder, error) {
+	params := &ResolveUsernameParams{}
+	if !at.IsZero() {
+		params.At = &at
+	}
+	return body[UsernameHolder](c.core.ResolveUsername(ctx, username, params))
 }
 
 // ListAuditEvents answers one page of what happened, the newest first.

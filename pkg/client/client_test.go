@@ -62,6 +62,11 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"POST /password-resets/redeem":          {204, ""},
 		"POST /email-confirmations":             {200, `{"username":"maria","email":"maria@acme.example"}`},
 		"POST /credential-reverts":              {200, `{"username":"maria","email":null,"sessions_ended":2}`},
+		"POST /admin/users":                     {201, `{"user":` + userJSON + `,"temporary_password":"basket-harbor-lemon","expires_at":"2026-03-03T09:15:00Z"}`},
+		"PATCH /admin/users/u1":                 {200, userJSON},
+		"POST /admin/users/u1/unlock":           {200, userJSON},
+		"DELETE /admin/users/u1/sessions":       {204, ""},
+		"GET /attribution/usernames/maria":      {200, `{"user_id":"u1","held_from":"2026-03-02T09:15:00Z","held_until":null,"current_username":"maria"}`},
 		"GET /admin/audit-events":               {200, `{"items":[],"next_cursor":null}`},
 		"GET /admin/audit-events/integrity":     {200, `{"account_id":"acme","intact":true,"events":0,"sequence":0,"head":"","checked_at":"2026-03-02T09:15:00Z"}`},
 		"POST /password-policy/check":           {200, `{"acceptable":false,"violations":[{"code":"too_short","detail":"x"}]}`},
@@ -83,6 +88,7 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer := answers[r.Method+" "+r.URL.Path]
 	w.Header().Set("X-Request-Id", "request-1")
 	w.Header().Set("ETag", `"7"`)
+	w.Header().Set("Location", "/admin/users/u1")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Pragma", "no-cache")
 	if answer.body != "" {
@@ -173,6 +179,17 @@ func TestClient_callsEveryOperation(t *testing.T) {
 		"redeemPasswordReset": {func(ctx context.Context) (any, string, error) { return s, "", c.RedeemPasswordReset(ctx, "t", "pw") }, "", "", `{"new_password":"pw","token":"t"}`, ""},
 		"confirmEmail":        {plain(func(ctx context.Context) (*client.EmailConfirmed, error) { return c.ConfirmEmail(ctx, "t") }), "", "", `{"token":"t"}`, ""},
 		"revertCredentials":   {plain(func(ctx context.Context) (*client.CredentialsReverted, error) { return c.RevertCredentials(ctx, "t") }), "", "", `{"token":"t"}`, ""},
+		"createUser": {tagged(func(ctx context.Context) (*client.CreatedUser, string, error) {
+			return c.CreateUser(ctx, client.UserCreation{Username: "maria", DisplayName: "Maria", Role: "agent", Team: "/"})
+		}), "Bearer tok", "", `{"display_name":"Maria","role":"agent","team":"/","username":"maria"}`, `"7"`},
+		"changeUser": {tagged(func(ctx context.Context) (*client.User, string, error) {
+			return c.ChangeUser(ctx, "u1", client.UserChange{DisplayName: pointer("Maria")}, `"6"`)
+		}), "Bearer tok", `"6"`, `{"display_name":"Maria"}`, `"7"`},
+		"unlockUser":      {tagged(func(ctx context.Context) (*client.User, string, error) { return c.UnlockUser(ctx, "u1", "typo") }), "Bearer tok", "", `{"reason":"typo"}`, `"7"`},
+		"endUserSessions": {func(ctx context.Context) (any, string, error) { return s, "", c.EndUserSessions(ctx, "u1") }, "Bearer tok", "", "", ""},
+		"resolveUsername": {plain(func(ctx context.Context) (*client.UsernameHolder, error) {
+			return c.ResolveUsername(ctx, "maria", time.Unix(0, 0))
+		}), "Bearer tok", "", "", ""},
 		"listAuditEvents": {plain(func(ctx context.Context) (*client.AuditEventList, error) {
 			return c.ListAuditEvents(ctx, client.ListAuditEventsParams{Target: pointer("u1"), Limit: pointer(5)})
 		}), "Bearer tok", "", "", ""},
