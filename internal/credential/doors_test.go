@@ -40,7 +40,7 @@ type memory struct {
 
 func (s *memory) user(id user.ID) user.User {
 	return user.User{
-		ID: id, AccountID: "acme", Team: "/", Role: user.Agent, Status: user.Active, Username: "maria.ortiz", Email: "mo1988@mail.example", EmailVerified: true,
+		ID: id, AccountID: "acme", Team: "/", Role: user.Agent, Status: user.Active, Username: "quillfeather", Email: "mo1988@mail.example", EmailVerified: true,
 		DisplayName: "Maria Ortiz", Password: user.Password{Hash: s.hash}, Generation: 1, Version: 1, Revision: 1,
 	}
 }
@@ -192,9 +192,9 @@ func (g generator) candidate() candidate {
 	case 0:
 		name := g.pick("crystal.lake", "CRYSTAL.LAKE", "crystal", "x", "admin", "mo1988@mail.example", "maria ortiz", "\u0430lice", strings.Repeat("n", 70), "")
 		c.username = &name
-	case 1:
+	case 1: // the name that is wanted, and the one that is given up, which stands nowhere else
 		c.username = &[]string{"crystal.lake"}[0]
-		c.password = g.around("crystal.lake")
+		c.password = g.around(g.pick("crystal.lake", "quillfeather"))
 	}
 	return c
 }
@@ -219,7 +219,7 @@ func (g generator) text() string {
 			return r
 		}, g.pick(g.around("maria"), g.pick(g.common...)))
 	case 6, 7:
-		return g.around(g.pick("maria", "ortiz", "Maria.Ortiz", "mo1988", "mail.example", "acme", "Acme Anvils", "salesexec", "roadrunner", "coyote", "ROADRUNNER-COYOTE"))
+		return g.around(g.pick("maria", "ortiz", "Maria.Ortiz", "mo1988", "mail.example", "acme", "Acme Anvils", "salesexec", "quillfeather", "roadrunner", "coyote", "ROADRUNNER-COYOTE"))
 	case 8: // control characters and what is no text at all
 		return g.runes(g.length(), ' ', '~') + g.pick("\x00", "\t", "\r\n", "\x7f", "\u0085", "\uffff", "\xff", "\xc0\x80", "\xed\xa0\x80", "\u202e")
 	case 9:
