@@ -2208,6 +2208,13 @@ type LockUserParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// UnlockUserParams defines parameters for UnlockUser.
+type UnlockUserParams struct {
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// section 13.1.1); with another version the answer is `412`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ResolveUsernameParams defines parameters for ResolveUsername.
 type ResolveUsernameParams struct {
 	// At The time that is asked about.
@@ -2351,7 +2358,7 @@ type ServerInterface interface {
 	EndUserSessions(ctx echo.Context, id UserID) error
 	// UnlockUser Lift the delays after failed attempts
 	// (POST /admin/users/{id}/unlock)
-	UnlockUser(ctx echo.Context, id UserID) error
+	UnlockUser(ctx echo.Context, id UserID, params UnlockUserParams) error
 	// GetUsernameHistory The names a user has had
 	// (GET /admin/users/{id}/username-history)
 	GetUsernameHistory(ctx echo.Context, id UserID) error
@@ -2972,8 +2979,28 @@ func (w *ServerInterfaceWrapper) UnlockUser(ctx echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UnlockUserParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.UnlockUser(ctx, id)
+	err = w.Handler.UnlockUser(ctx, id, params)
 	return err
 }
 
@@ -3927,8 +3954,9 @@ func (response EndUserSessions204Response) VisitEndUserSessionsResponse(w http.R
 }
 
 type UnlockUserRequestObject struct {
-	ID   UserID `json:"id"`
-	Body *UnlockUserJSONRequestBody
+	ID     UserID `json:"id"`
+	Params UnlockUserParams
+	Body   *UnlockUserJSONRequestBody
 }
 
 type UnlockUserResponseObject interface {
@@ -5380,10 +5408,11 @@ func (sh *strictHandler) EndUserSessions(ctx echo.Context, id UserID) error {
 }
 
 // UnlockUser operation middleware
-func (sh *strictHandler) UnlockUser(ctx echo.Context, id UserID) error {
+func (sh *strictHandler) UnlockUser(ctx echo.Context, id UserID, params UnlockUserParams) error {
 	var request UnlockUserRequestObject
 
 	request.ID = id
+	request.Params = params
 
 	var body UnlockUserJSONRequestBody
 	var err error

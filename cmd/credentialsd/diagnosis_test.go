@@ -137,6 +137,7 @@ func TestUnlock(t *testing.T) {
 		wantReach(s, func(token, id string, headers ...string) answer { return unlock(token, id, nil, headers...) })
 		s.want(unlock(ada, bo, map[string]string{"reason": strings.Repeat("x", 501)}), http.StatusUnprocessableEntity, "validation_failed")
 		s.want(unlock(ada, bo, `{"until":"never"}`), http.StatusBadRequest, "malformed_request")
+		s.want(unlock(ada, bo, nil, "If-Match", `"0"`), http.StatusPreconditionFailed, "precondition_failed") // PRE-02
 	})
 }
 

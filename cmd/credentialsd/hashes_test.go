@@ -355,6 +355,7 @@ func TestResponses_holdNoPassword(t *testing.T) {
 		"ChangedCredentials.password_changed_at", "User.must_change_password", "Credentials.must_change_password",
 		"ChangedCredentials.must_change_password", "Me.must_change_password", "PasswordResetResult.must_change_password", "SecurityLockResult.password_disabled",
 		"SessionTokens.must_change_password", "PasswordPolicy.breached_passwords", "PasswordPolicy.passwordrules",
+		"VerificationResult.must_change_password", "CreatedUser.temporary_password",
 	}
 	suspicious := regexp.MustCompile("(?i)password|secret|hash|salt|hint|pepper|question")
 	types := declaredTypes(t, "../../api/server.gen.go")

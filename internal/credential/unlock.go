@@ -11,17 +11,28 @@ import (
 	"github.com/salesexec/credentials/internal/user"
 )
 
+// Unlocking is a wish to lift the delays of a user. Reason may be empty.
+type Unlocking struct {
+	Reason  string
+	IfMatch Precondition
+	Origin  access.Origin
+}
+
 // Unlock lifts every delay after failed attempts of a user whom the actor manages: counting begins anew. A password that was
-// disabled stays disabled; only a reset helps there. Errors: ErrNotFound, ErrUseSelfService, *change.RejectedError and
-// change.ErrConflict.
-func (m *Manager) Unlock(ctx context.Context, actor access.Actor, id user.ID, reason string, origin access.Origin) (user.User, error) {
+// disabled stays disabled; only a reset helps there. Errors: ErrNotFound, ErrUseSelfService, *change.RejectedError,
+// change.ErrVersion and change.ErrConflict.
+func (m *Manager) Unlock(ctx context.Context, actor access.Actor, id user.ID, wanted Unlocking) (user.User, error) {
+	origin := wanted.Origin
 	member, err := m.managed(ctx, actor, id)
 	if err != nil {
 		return user.User{}, m.refuse(ctx, actor, unknown(actor, id), origin, "", err)
 	}
 	u := member.User
-	if wrong := wrongReason(reason); wrong != nil {
+	if wrong := wrongReason(wanted.Reason); wrong != nil {
 		return user.User{}, m.refuse(ctx, actor, u, origin, "", &change.RejectedError{Fields: wrong})
+	}
+	if err := wanted.IfMatch.check(u); err != nil {
+		return user.User{}, m.refuse(ctx, actor, u, origin, "", err)
 	}
 	subject := session.ThrottleSubject(u.ID)
 	standings, err := m.store.Standings(ctx, []string{subject})
@@ -29,9 +40,9 @@ func (m *Manager) Unlock(ctx context.Context, actor access.Actor, id user.ID, re
 		return user.User{}, fmt.Errorf("credential: look at the throttle: %w", err)
 	}
 	event := audit.New(audit.UserUnlocked, audit.Done, actor, u, origin, m.config.Now())
-	event.Reason, event.Details.Failures = reason, standings[subject].Failures
+	event.Reason, event.Details.Failures = wanted.Reason, standings[subject].Failures
 	_, err = m.save(ctx, actor, u, origin, change.Change{
-		At: event.At, Actor: actorGuard(actor), Target: &change.Guard{UserID: u.ID, Revision: u.Revision},
+		At: event.At, Actor: actorGuard(actor), Target: &change.Guard{UserID: u.ID, Revision: u.Revision, Versions: wanted.IfMatch},
 		Forgive: []string{subject}, Audit: []audit.Event{event},
 	})
 	return u, err

@@ -73,11 +73,11 @@ func as[T, F ~string](given *F) *T {
 
 // UnlockUser lifts the delays after failed attempts.
 func (s *Server) UnlockUser(ctx context.Context, request api.UnlockUserRequestObject) (api.UnlockUserResponseObject, error) {
-	reason := ""
+	wanted := credential.Unlocking{IfMatch: precondition(request.Params.IfMatch), Origin: originOf(ctx)}
 	if request.Body != nil {
-		reason = deref(request.Body.Reason)
+		wanted.Reason = deref(request.Body.Reason)
 	}
-	unlocked, err := s.credentials.Unlock(ctx, actorOf(ctx), user.ID(request.ID), reason, originOf(ctx))
+	unlocked, err := s.credentials.Unlock(ctx, actorOf(ctx), user.ID(request.ID), wanted)
 	if err != nil {
 		return nil, err
 	}

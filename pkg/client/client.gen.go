@@ -2191,6 +2191,13 @@ type LockUserParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// UnlockUserParams defines parameters for UnlockUser.
+type UnlockUserParams struct {
+	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
+	// section 13.1.1); with another version the answer is `412`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ResolveUsernameParams defines parameters for ResolveUsername.
 type ResolveUsernameParams struct {
 	// At The time that is asked about.
@@ -2699,7 +2706,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /admin/users/{id}/unlock (the `UnlockUser` operationId).
-	UnlockUserWithBody(ctx context.Context, id UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UnlockUserWithBody(ctx context.Context, id UserID, params *UnlockUserParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UnlockUser Lift the delays after failed attempts
 	//
@@ -2712,7 +2719,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /admin/users/{id}/unlock (the `UnlockUser` operationId).
-	UnlockUser(ctx context.Context, id UserID, body UnlockUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UnlockUser(ctx context.Context, id UserID, params *UnlockUserParams, body UnlockUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetUsernameHistory The names a user has had
 	//
@@ -3664,8 +3671,8 @@ func (c *Core) EndUserSessions(ctx context.Context, id UserID, reqEditors ...Req
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /admin/users/{id}/unlock (the `UnlockUser` operationId).
-func (c *Core) UnlockUserWithBody(ctx context.Context, id UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUnlockUserRequestWithBody(c.Server, id, contentType, body)
+func (c *Core) UnlockUserWithBody(ctx context.Context, id UserID, params *UnlockUserParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUnlockUserRequestWithBody(c.Server, id, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3687,8 +3694,8 @@ func (c *Core) UnlockUserWithBody(ctx context.Context, id UserID, contentType st
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /admin/users/{id}/unlock (the `UnlockUser` operationId).
-func (c *Core) UnlockUser(ctx context.Context, id UserID, body UnlockUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUnlockUserRequest(c.Server, id, body)
+func (c *Core) UnlockUser(ctx context.Context, id UserID, params *UnlockUserParams, body UnlockUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUnlockUserRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5473,18 +5480,18 @@ func NewEndUserSessionsRequest(server string, id UserID) (*http.Request, error) 
 }
 
 // NewUnlockUserRequest calls the generic UnlockUser builder with application/json body
-func NewUnlockUserRequest(server string, id UserID, body UnlockUserJSONRequestBody) (*http.Request, error) {
+func NewUnlockUserRequest(server string, id UserID, params *UnlockUserParams, body UnlockUserJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewUnlockUserRequestWithBody(server, id, "application/json", bodyReader)
+	return NewUnlockUserRequestWithBody(server, id, params, "application/json", bodyReader)
 }
 
 // NewUnlockUserRequestWithBody constructs an http.Request for the UnlockUser method, with any body, and a specified content type
-func NewUnlockUserRequestWithBody(server string, id UserID, contentType string, body io.Reader) (*http.Request, error) {
+func NewUnlockUserRequestWithBody(server string, id UserID, params *UnlockUserParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -5515,6 +5522,21 @@ func NewUnlockUserRequestWithBody(server string, id UserID, contentType string, 
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }

@@ -160,10 +160,10 @@ func (c *Client) ChangeUser(ctx context.Context, id string, change UserChange, i
 	return tagged[User](c.core.ChangeUser(ctx, id, &ChangeUserParams{IfMatch: optional(ifMatch)}, change))
 }
 
-// UnlockUser lifts the delays after failed attempts of a user whom the caller manages. It answers the user, which tells what
-// still keeps it from signing in, and its ETag.
-func (c *Client) UnlockUser(ctx context.Context, id, reason string) (*User, string, error) {
-	return tagged[User](c.core.UnlockUser(ctx, id, Unlock{Reason: optional(reason)}))
+// UnlockUser lifts the delays after failed attempts of a user whom the caller manages, if the credentials still have the ETag
+// ifMatch or it is empty. It answers the user, which tells what still keeps it from signing in, and its ETag.
+func (c *Client) UnlockUser(ctx context.Context, id, reason, ifMatch string) (*User, string, error) {
+	return tagged[User](c.core.UnlockUser(ctx, id, &UnlockUserParams{IfMatch: optional(ifMatch)}, Unlock{Reason: optional(reason)}))
 }
 
 // EndUserSessions ends all sessions of a user whom the caller manages.

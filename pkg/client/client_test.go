@@ -185,7 +185,7 @@ func TestClient_callsEveryOperation(t *testing.T) {
 		"changeUser": {tagged(func(ctx context.Context) (*client.User, string, error) {
 			return c.ChangeUser(ctx, "u1", client.UserChange{DisplayName: pointer("Maria")}, `"6"`)
 		}), "Bearer tok", `"6"`, `{"display_name":"Maria"}`, `"7"`},
-		"unlockUser":      {tagged(func(ctx context.Context) (*client.User, string, error) { return c.UnlockUser(ctx, "u1", "typo") }), "Bearer tok", "", `{"reason":"typo"}`, `"7"`},
+		"unlockUser":      {tagged(func(ctx context.Context) (*client.User, string, error) { return c.UnlockUser(ctx, "u1", "typo", `"3"`) }), "Bearer tok", `"3"`, `{"reason":"typo"}`, `"7"`},
 		"endUserSessions": {func(ctx context.Context) (any, string, error) { return s, "", c.EndUserSessions(ctx, "u1") }, "Bearer tok", "", "", ""},
 		"resolveUsername": {plain(func(ctx context.Context) (*client.UsernameHolder, error) {
 			return c.ResolveUsername(ctx, "maria", time.Unix(0, 0))
