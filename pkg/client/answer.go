@@ -2,6 +2,7 @@ package client
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -16,7 +17,7 @@ const maxAnswer = 4 << 20
 // Error is the answer to a call that did not succeed. Match it with errors.As and branch on Code.
 type Error struct {
 	Status     int           // the HTTP status
-	Code       string        // the stable name of the problem (ProblemCode, or TokenErrorCode from IssueToken); empty if the answer has none
+	Code       ProblemCode   // the stable name of the problem (that of a TokenErrorCode from IssueToken); empty if the answer has none
 	Title      string        // what the code means
 	Detail     string        // what to do about it this time, for people
 	RequestID  string        // names the request in the service's logs
@@ -27,6 +28,14 @@ type Error struct {
 // Error names the status, the code and the request.
 func (e *Error) Error() string {
 	return fmt.Sprintf("client: answer %d %s (request %s)", e.Status, e.Code, e.RequestID)
+}
+
+// CodeOf returns the code of the *Error that err is or wraps, and "" for any other error.
+func CodeOf(err error) ProblemCode {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code
+	}
+	return ""
 }
 
 // nothing checks an answer without a body.
@@ -75,16 +84,13 @@ func read(response *http.Response, err error) ([]byte, error) {
 
 // failure makes an Error of what the answer tells. A proxy's answer may be of any kind: then only the status counts.
 func failure(response *http.Response, data []byte) *Error {
-	e := &Error{Status: response.StatusCode, RequestID: response.Header.Get("X-Request-Id")}
-	if seconds, err := strconv.ParseUint(response.Header.Get("Retry-After"), 10, 31); err == nil {
-		e.RetryAfter = time.Duration(seconds) * time.Second
-	}
+	e := &Error{Status: response.StatusCode, RequestID: response.Header.Get("X-Request-Id"), RetryAfter: retryAfter(response.Header)}
 	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	switch mediaType {
 	case "application/problem+json":
 		var problem Problem
 		if json.Unmarshal(data, &problem) == nil {
-			e.Code, e.Title, e.Errors = string(problem.Code), problem.Title, problem.Errors
+			e.Code, e.Title, e.Errors = problem.Code, problem.Title, problem.Errors
 			if problem.Detail != nil {
 				e.Detail = *problem.Detail
 			}
@@ -92,11 +98,29 @@ func failure(response *http.Response, data []byte) *Error {
 	case "application/json":
 		var refusal TokenError
 		if json.Unmarshal(data, &refusal) == nil {
-			e.Code = string(refusal.Error)
+			e.Code = ProblemCode(refusal.Error)
 			if refusal.ErrorDescription != nil {
 				e.Detail = *refusal.ErrorDescription
 			}
 		}
 	}
 	return e
+}
+
+// retryAfter reads how long to wait (RFC 9110 section 10.2.3). The service writes seconds; a proxy may write a date, which counts
+// from the answer's own. It is 0 when the answer does not say.
+func retryAfter(header http.Header) time.Duration {
+	text := header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	until, err := http.ParseTime(text)
+	if err != nil {
+		return 0
+	}
+	from, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return max(0, until.Sub(from))
 }

@@ -4,7 +4,10 @@
 // where there is one, or an *Error. The types and the Core that it calls are generated from the contract. Passwords and
 // tokens are plain strings here: do not log the requests and answers that hold them.
 //
-// It depends on the standard library and the generator's runtime alone, so that other services can import it.
+// WithClientCredentials and WithSession get, keep and renew the access tokens of a service and of a user. Calls that have no
+// effect twice are repeated when the network or the service fails for a moment; see WithRetries.
+//
+// It depends on the standard library, golang.org/x/sync and the generator's runtime alone, so that other services can import it.
 package client
 
 //go:generate go tool -modfile=../../internal/tools/go.mod oapi-codegen -config client.yaml ../../openapi.yaml
@@ -19,43 +22,11 @@ import (
 	"time"
 )
 
-// timeout bounds a call through the default HTTP client: longer than the service keeps a request in its hashing queue.
-const timeout = 30 * time.Second
-
-// TokenSource answers the access token for a call, a fresh one when the last is about to expire.
-type TokenSource func(ctx context.Context) (string, error)
-
 // Client calls one deployment of the service. Make it with New; any number of goroutines may use it.
-type Client struct{ core *Core }
-
-// Option sets up a Client. WithHTTPClient makes calls through another HTTP client than the default, which waits 30
-// seconds and follows no redirect.
-type Option = ClientOption
-
-// WithToken sends the access tokens of source with every operation that wants one. Without it no token is sent.
-func WithToken(source TokenSource) Option {
-	return WithRequestEditorFn(func(ctx context.Context, request *http.Request) error {
-		if ctx.Value(tokenless{}) != nil {
-			return nil
-		}
-		token, err := source(ctx)
-		if err != nil {
-			return fmt.Errorf("client: get a token: %w", err)
-		}
-		request.Header.Set("Authorization", "Bearer "+token)
-		return nil
-	})
+type Client struct {
+	core   *Core
+	caller *caller
 }
-
-// tokenless marks the context of operations that need no token, so that a TokenSource can use them to get one.
-type tokenless struct{}
-
-func withoutToken(ctx context.Context) context.Context {
-	return context.WithValue(ctx, tokenless{}, true)
-}
-
-// actingFor is where a context keeps the user that a service acts for.
-type actingFor struct{}
 
 // OnBehalfOf returns a context for calls that a service makes for a user: the service's audit trail keeps the user's id as
 // a claim of the caller. It gives the caller nothing, and a call with a user's token is refused with it.
@@ -64,7 +35,7 @@ func OnBehalfOf(ctx context.Context, userID string) context.Context {
 }
 
 func claim(ctx context.Context, request *http.Request) error {
-	if userID, ok := ctx.Value(actingFor{}).(string); ok {
+	if userID, ok := ctx.Value(actingFor{}).(string); ok && userID != "" {
 		request.Header.Set("X-On-Behalf-Of", userID)
 	}
 	return nil
@@ -76,25 +47,48 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, fmt.Errorf("client: the base URL is not an absolute http or https URL")
 	}
-	careful := WithHTTPClient(&http.Client{Timeout: timeout, CheckRedirect: stay})
-	core, err := NewClient(baseURL, append([]Option{careful, WithRequestEditorFn(claim)}, opts...)...)
+	set := settings{caller: newCaller()}
+	core, err := NewClient(baseURL, WithHTTPClient(set.caller.next), WithRequestEditorFn(claim), func(core *Core) error {
+		set.core = core
+		for _, o := range opts {
+			if err := o.apply(&set); err != nil {
+				return err
+			}
+		}
+		set.caller.next, core.Client = core.Client, set.caller
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	return &Client{core: core}, nil
+	c := &Client{core: core, caller: set.caller}
+	if set.source != nil {
+		c.caller.source = set.source(c)
+	}
+	return c, nil
 }
 
-// stay follows no redirect: a request that holds a password or a token goes where the caller said and nowhere else.
-func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+// Token answers the access token that calls are made with now, for a call to another service that takes it. It is empty for a
+// Client that has no source of tokens.
+func (c *Client) Token(ctx context.Context) (string, error) {
+	if c.caller.source == nil {
+		return "", nil
+	}
+	token, err := c.caller.source.Token(ctx)
+	if err != nil {
+		return "", fmt.Errorf("client: get a token: %w", err)
+	}
+	return token, nil
+}
 
 // SignIn starts a session of a user.
 func (c *Client) SignIn(ctx context.Context, username, password string) (*SessionTokens, error) {
 	return body[SessionTokens](c.core.SignIn(withoutToken(ctx), SignIn{Username: username, Password: password}))
 }
 
-// RefreshSession gets new tokens for a session.
+// RefreshSession gets new tokens for a session. It is safe to repeat: a refresh token is good until its successor was used.
 func (c *Client) RefreshSession(ctx context.Context, refreshToken string) (*SessionTokens, error) {
-	return body[SessionTokens](c.core.RefreshSession(withoutToken(ctx), SessionRefresh{RefreshToken: refreshToken}))
+	return body[SessionTokens](c.core.RefreshSession(again(ctx), SessionRefresh{RefreshToken: refreshToken}))
 }
 
 // SignOut ends the session of the token.
@@ -116,7 +110,11 @@ func (c *Client) GetMyCredentials(ctx context.Context) (*Credentials, string, er
 // empty. It answers them as they are then, with new tokens for the session if the password changed, and their new ETag.
 func (c *Client) ChangeMyCredentials(ctx context.Context, change OwnCredentialsChange, ifMatch string) (*ChangedCredentials, string, error) {
 	params := &ChangeMyCredentialsParams{IfMatch: optional(ifMatch)}
-	return tagged[ChangedCredentials](c.core.ChangeMyCredentials(ctx, params, change))
+	changed, etag, err := tagged[ChangedCredentials](c.core.ChangeMyCredentials(ctx, params, change))
+	if own, ok := c.caller.source.(*session); ok && err == nil {
+		err = own.changed(ctx, changed)
+	}
+	return changed, etag, err
 }
 
 // RedeemPasswordReset sets the password that the user chose, for the token of a mailed reset link.
@@ -209,17 +207,18 @@ func (c *Client) ListAuditEvents(ctx context.Context, params ListAuditEventsPara
 // caller reads it to the end and closes it; a stream without a last line {"end":...} was broken off. It may take longer than
 // the HTTP client allows for a call: a default client is given no limit here, ctx ends it.
 func (c *Client) ExportAuditEvents(ctx context.Context, params ListAuditEventsParams) (io.ReadCloser, error) {
-	core := *c.core
-	if plain, ok := core.Client.(*http.Client); ok {
+	core, sender := *c.core, *c.caller
+	if plain, ok := sender.next.(*http.Client); ok {
 		patient := *plain
 		patient.Timeout = 0
-		core.Client = &patient
+		sender.next = &patient
 	}
+	core.Client = &sender
 	lines := func(_ context.Context, request *http.Request) error {
 		request.Header.Set("Accept", "application/x-ndjson")
 		return nil
 	}
-	response, err := core.ListAuditEvents(ctx, &params, lines)
+	response, err := core.ListAuditEvents(context.WithValue(ctx, streamed{}, true), &params, lines)
 	if err == nil && response.StatusCode == http.StatusOK {
 		return response.Body, nil
 	}
@@ -251,7 +250,7 @@ func (c *Client) IssueToken(ctx context.Context, clientID, clientSecret string, 
 		return nil
 	}
 	wanted := TokenRequest{GrantType: "client_credentials", Scope: optional(strings.Join(scopes, " "))}
-	return body[ServiceToken](c.core.IssueTokenWithFormdataBody(withoutToken(ctx), wanted, prove))
+	return body[ServiceToken](c.core.IssueTokenWithFormdataBody(again(ctx), wanted, prove))
 }
 
 // GetJwks answers the keys that verify access tokens.
