@@ -596,6 +596,7 @@ type Activity struct {
 	// * `password.disabled`: after too many failures the password opens nothing until it is reset.
 	// * `username.released`: a name that was held for the user can be taken by others.
 	// * `user.created`: the user was made.
+	// * `user.imported`: the user was brought in from another system.
 	Action string `json:"action"`
 
 	// At When it happened.
@@ -713,6 +714,7 @@ type ActivityList struct {
 // | `user.created` | A user was made. |
 // | `user.disabled` | A user may not sign in any more; all sessions were ended. |
 // | `user.enabled` | A user may sign in again. |
+// | `user.imported` | The operator brought a user of another system in; `scheme` is that of its password hash. |
 // | `user.security_locked` | For a security concern every session and link ended and the password was disabled. |
 // | `user.unlocked` | The delays after failed attempts were lifted. |
 // | `username.released` | A held name was released before its time. |
@@ -862,6 +864,7 @@ type AuditEvent struct {
 	// | `user.created` | A user was made. |
 	// | `user.disabled` | A user may not sign in any more; all sessions were ended. |
 	// | `user.enabled` | A user may sign in again. |
+	// | `user.imported` | The operator brought a user of another system in; `scheme` is that of its password hash. |
 	// | `user.security_locked` | For a security concern every session and link ended and the password was disabled. |
 	// | `user.unlocked` | The delays after failed attempts were lifted. |
 	// | `username.released` | A held name was released before its time. |

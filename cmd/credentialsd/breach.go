@@ -47,8 +47,8 @@ func (b breachBuildCommand) Run(ctx context.Context, p process) error {
 			return fmt.Errorf("--source-date must be a date like 2026-01-31, not %q", b.SourceDate)
 		}
 	}
-	bar := newProgress(p, from)
-	config.Progress = bar.show
+	bar := newProgress(p, from.share)
+	config.Progress = func(lines int64) { bar.show(fmt.Sprintf("%.1f million lines", float64(lines)/1e6)) }
 	built, err := breach.Build(ctx, from, b.Out, config)
 	bar.end()
 	if ctx.Err() != nil {
@@ -99,6 +99,14 @@ func (b breachBuildCommand) open(p process) (*source, error) {
 		opened.size = stat.Size()
 	}
 	return opened, nil
+}
+
+// share is how much of the list was read: negative if its size is not known.
+func (s *source) share() float64 {
+	if s.size == 0 {
+		return -1
+	}
+	return float64(s.read.Load()) / float64(s.size)
 }
 
 // Read counts what is read.

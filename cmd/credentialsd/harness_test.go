@@ -49,7 +49,7 @@ func onEachDatabase(t *testing.T, test func(t *testing.T, s *service), env ...st
 }
 
 // databaseURL returns a database of the test's own; PostgreSQL's is migrated already.
-func databaseURL(t *testing.T, database string) string {
+func databaseURL(t testing.TB, database string) string {
 	if database == "postgres" {
 		return pgtest.Database(t, migrate)
 	}

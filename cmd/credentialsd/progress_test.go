@@ -12,7 +12,7 @@ func TestProgress(t *testing.T) {
 	var screen bytes.Buffer
 	now := today()
 	file := &source{size: 1000}
-	bar := &progress{to: &screen, from: file, now: func() time.Time { return now }, started: now}
+	bar := &progress{to: &screen, share: file.share, now: func() time.Time { return now }, started: now}
 	want := func(text string) {
 		t.Helper()
 		if screen.String() != text {
@@ -20,28 +20,28 @@ func TestProgress(t *testing.T) {
 		}
 		screen.Reset()
 	}
-	bar.show(0)
+	bar.show("0.0 million lines")
 	want("\r[..............................]   0%  0.0 million lines in 0s")
 	now = now.Add(100 * time.Millisecond)
-	bar.show(10)
+	bar.show("0.0 million lines")
 	want("")
 	now = now.Add(10*time.Minute - 100*time.Millisecond)
 	file.read.Store(250)
-	bar.show(25_000_000)
+	bar.show("25.0 million lines")
 	want("\r[#######.......................]  25%  25.0 million lines in 10m0s, 30m0s left")
 	now = now.Add(30 * time.Minute)
 	file.read.Store(1001) // somebody appends to it
-	bar.show(100_000_000)
+	bar.show("100.0 million lines")
 	want("\r[##############################] 100%  100.0 million lines in 40m0s, 0s left  ")
-	bar.from = &source{}
+	bar.share = new(source).share
 	now = now.Add(time.Second)
-	bar.show(100_100_000)
+	bar.show("100.1 million lines")
 	want("\r100.1 million lines in 40m1s                                                ")
 	bar.end()
 	want("\r                            \r")
 
-	silent := newProgress(process{stderr: &screen, now: today}, file)
-	silent.show(1)
+	silent := newProgress(process{stderr: &screen, now: today}, file.share)
+	silent.show("nothing")
 	silent.end()
 	want("")
 }

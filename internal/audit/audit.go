@@ -37,6 +37,7 @@ const (
 	VerifyFailed        Action = "password.verify_failed"      // they were not; the code says why, the service never learns it
 	PasswordRehashed    Action = "password.rehashed"           // a sign-in replaced an outdated hash by a stronger one of the same password
 	UserCreated         Action = "user.created"                // an administrator, a service or the operator made a user
+	UserImported        Action = "user.imported"               // the operator brought a user of another system in, with the scheme of its hash
 	UserChanged         Action = "user.changed"                // role, team, further teams or display name of a user were changed
 	UserDisabled        Action = "user.disabled"               // a user may not sign in any more; all sessions were ended
 	UserEnabled         Action = "user.enabled"                // a user may sign in again
@@ -62,7 +63,7 @@ func Actions() []Action {
 		SettingsRefused, NamingRuleChanged, PolicyChanged, Pruned, ChangeRefused, CredentialsChanged, CredentialsReverted, NoticeGivenUp,
 		PasswordDisabled, PasswordRehashed, PasswordReset, ResetLinkSent, ResetLinkUsed, PasswordVerified, VerifyFailed, ServiceCreated, ServiceDisabled, ServiceEnabled,
 		ServiceRotated, ServiceTokenIssued, ServiceTokenRefused, SessionsRevoked, SessionEnded, SessionsEnded, SessionReuse, SignInFailed, SignedIn,
-		UserChanged, UserCreated, UserDisabled, UserEnabled, SecurityLocked, UserUnlocked, NameReleased,
+		UserChanged, UserCreated, UserDisabled, UserEnabled, UserImported, SecurityLocked, UserUnlocked, NameReleased,
 	}
 }
 
@@ -72,7 +73,7 @@ func Personal() []Action {
 		SignedIn, SignInFailed, SessionEnded, SessionsEnded, SessionReuse, CredentialsChanged, ChangeRefused, CredentialsReverted,
 		PasswordVerified, VerifyFailed,
 		PasswordReset, ResetLinkSent, ResetLinkUsed, PasswordDisabled, SecurityLocked, NameReleased, SessionsRevoked, UserChanged,
-		UserCreated, UserDisabled, UserEnabled, UserUnlocked,
+		UserCreated, UserDisabled, UserEnabled, UserImported, UserUnlocked,
 	}
 }
 
@@ -123,7 +124,7 @@ type Details struct {
 	Failures       int              `json:"failures,omitempty"`      // consecutive failures up to now
 	Issuer         string           `json:"issuer,omitempty"`        // who vouched for the actor, if another issuer did
 	Scopes         []string         `json:"scopes,omitempty"`        // that a client was given
-	Scheme         string           `json:"scheme,omitempty"`        // hash scheme that was replaced
+	Scheme         string           `json:"scheme,omitempty"`        // hash scheme that was replaced, or imported
 	Notice         string           `json:"notice,omitempty"`        // kind of a mail
 	Typed          string           `json:"typed,omitempty"`         // short fingerprint of a name nobody has: it may be a mistyped password
 	EndedSession   string           `json:"ended_session,omitempty"` // another session than the one in use

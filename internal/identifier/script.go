@@ -37,6 +37,9 @@ func isShared(c rune, script *unicode.RangeTable) bool {
 
 // scriptOf returns the script that the character belongs to, nil when it belongs to none.
 func scriptOf(c rune) *unicode.RangeTable {
+	if unicode.Is(unicode.Latin, c) {
+		return unicode.Latin // most are: it need not be looked for
+	}
 	for _, table := range unicode.Scripts {
 		if table != unicode.Common && table != unicode.Inherited && unicode.Is(table, c) {
 			return table

@@ -80,21 +80,32 @@ func (r eventRow) untouched() audit.Event {
 	return e
 }
 
+// unsealedRow is an event that waits to be sealed.
+type unsealedRow struct {
+	EventID   string
+	AccountID string
+}
+
+func (unsealedRow) TableName() string { return "audit_unsealed" }
+
 // record writes events, and that they wait to be sealed, in the transaction of what they tell of.
 func (s *Store) record(tx *gorm.DB, events []audit.Event) error {
-	for _, e := range events {
+	if len(events) == 0 {
+		return nil
+	}
+	rows, waiting := make([]eventRow, len(events)), make([]unsealedRow, len(events))
+	for i, e := range events {
 		row, err := eventRowOf(e)
 		if err != nil {
 			return err
 		}
-		if err := tx.Create(&row).Error; err != nil {
-			return err
-		}
-		if err := tx.Exec("INSERT INTO audit_unsealed (event_id, account_id) VALUES (?, ?)", row.ID, row.AccountID).Error; err != nil {
-			return err
-		}
+		rows[i], waiting[i] = row, unsealedRow{EventID: row.ID, AccountID: row.AccountID}
 	}
-	return nil
+	if _, err := insertRows(s, tx, rows, ""); err != nil {
+		return err
+	}
+	_, err := insertRows(s, tx, waiting, "")
+	return err
 }
 
 type sealRow struct {

@@ -180,26 +180,47 @@ func (s *Store) release(tx *gorm.DB, releases []change.Release) error {
 	return nil
 }
 
-// claimStatement takes a free identifier, one the user has or had, or one whose time of being held is over. The primary
-// key decides between two who want it at once.
-const claimStatement = `INSERT INTO identifiers (key, user_id, account_id, is_username, is_email, held_until)
-VALUES (@key, @user, @account, @username, @email, NULL)
-ON CONFLICT (key) DO UPDATE SET user_id = excluded.user_id, account_id = excluded.account_id,
+// identifierRow is an identifier in use.
+type identifierRow struct {
+	Key        string
+	UserID     string
+	AccountID  string
+	IsUsername bool
+	IsEmail    bool
+	HeldUntil  *time.Time
+}
+
+func (identifierRow) TableName() string { return "identifiers" }
+
+// claimConflict takes a free identifier, one the user has or had, or one whose time of being held is over. The primary key
+// decides between two who want it at once.
+const claimConflict = ` ON CONFLICT (key) DO UPDATE SET user_id = excluded.user_id, account_id = excluded.account_id,
     is_username = identifiers.is_username OR excluded.is_username,
     is_email = identifiers.is_email OR excluded.is_email, held_until = NULL
-WHERE identifiers.user_id = excluded.user_id OR identifiers.held_until <= @now`
+WHERE identifiers.user_id = excluded.user_id OR identifiers.held_until <= ?`
 
+// claim takes identifiers one after the other: a key may be there twice, as username and as e-mail.
 func (s *Store) claim(tx *gorm.DB, claims []change.Claim, now time.Time) error {
-	for _, c := range claims {
-		insert := tx.Exec(claimStatement, map[string]any{
-			"key": c.Key, "user": string(c.UserID), "account": c.AccountID, "username": c.IsUsername, "email": c.IsEmail, "now": moment(now),
-		})
-		if insert.Error != nil {
-			return insert.Error
+	for i := range claims {
+		if err := s.claimAtOnce(tx, claims[i:i+1], now); err != nil {
+			return err
 		}
-		if insert.RowsAffected != 1 {
-			return change.ErrIdentifierTaken
-		}
+	}
+	return nil
+}
+
+// claimAtOnce takes identifiers with different keys in one statement: all of them, or the transaction is to be given up.
+func (s *Store) claimAtOnce(tx *gorm.DB, claims []change.Claim, now time.Time) error {
+	rows := make([]identifierRow, len(claims))
+	for i, c := range claims {
+		rows[i] = identifierRow{Key: c.Key, UserID: string(c.UserID), AccountID: c.AccountID, IsUsername: c.IsUsername, IsEmail: c.IsEmail}
+	}
+	claimed, err := insertRows(s, tx, rows, claimConflict, moment(now))
+	if err != nil {
+		return err
+	}
+	if claimed != int64(len(claims)) {
+		return change.ErrIdentifierTaken
 	}
 	return nil
 }
@@ -243,10 +264,16 @@ func (s *Store) rename(tx *gorm.DB, r *change.Rename) error {
 	if err != nil {
 		return err
 	}
-	return tx.Create(&historyRow{
+	row := historyOf(*r)
+	return tx.Create(&row).Error
+}
+
+// historyOf is the line of the history that a rename begins.
+func historyOf(r change.Rename) historyRow {
+	return historyRow{
 		ID: uuid.Must(uuid.NewV7()).String(), UserID: string(r.UserID), AccountID: r.AccountID, Username: r.NewUsername, Key: r.NewKey,
-		HeldFrom: at, ChangedByKind: string(r.By.Kind), ChangedByID: r.By.ID, ChangedByName: cmp.Or(r.By.Username, r.By.Name),
-	}).Error
+		HeldFrom: moment(r.At), ChangedByKind: string(r.By.Kind), ChangedByID: r.By.ID, ChangedByName: cmp.Or(r.By.Username, r.By.Name),
+	}
 }
 
 func (s *Store) renew(tx *gorm.DB, r *change.Renew) error {

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"net"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -53,6 +54,34 @@ func (postgresQuirks) forUpdate() string  { return " FOR UPDATE" }
 func (postgresQuirks) skipLocked() string { return " FOR UPDATE SKIP LOCKED" }
 func (postgresQuirks) forShare() string   { return " FOR SHARE" }
 func (postgresQuirks) timeType() string   { return "timestamptz" }
+
+// manyRows keeps the plans of the checks of foreign keys, which would be made anew for every row.
+func (postgresQuirks) manyRows() string { return "SET LOCAL plan_cache_mode = auto" }
+
+// rowsFrom binds an array for each column: a list of values would have a parameter for every single one.
+func (postgresQuirks) rowsFrom(columns []reflect.Value) (text string, values []any) {
+	arrays := make([]string, len(columns))
+	for i, column := range columns {
+		arrays[i] = "CAST(? AS " + arrayType(column.Type().Elem()) + "[])"
+		values = append(values, whole{column.Interface()})
+	}
+	return "SELECT * FROM unnest(" + strings.Join(arrays, ", ") + ")", values
+}
+
+func arrayType(of reflect.Type) string {
+	if of.Kind() == reflect.Pointer {
+		of = of.Elem()
+	}
+	switch of.Kind() { //nolint:exhaustive // what rows are made of
+	case reflect.Bool:
+		return "boolean"
+	case reflect.Int, reflect.Int64:
+		return "bigint"
+	case reflect.Struct:
+		return "timestamptz"
+	}
+	return "text"
+}
 
 // SQLSTATEs (PostgreSQL documentation, appendix A).
 const (

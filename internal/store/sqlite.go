@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"net/url"
+	"reflect"
 	"strings"
 	"sync"
 
@@ -50,6 +51,20 @@ func (sqliteQuirks) forUpdate() string  { return "" }
 func (sqliteQuirks) skipLocked() string { return "" }
 func (sqliteQuirks) forShare() string   { return "" }
 func (sqliteQuirks) timeType() string   { return "text" }
+
+func (sqliteQuirks) manyRows() string { return "" }
+
+func (sqliteQuirks) rowsFrom(columns []reflect.Value) (text string, values []any) {
+	row := "(" + strings.TrimSuffix(strings.Repeat("?, ", len(columns)), ", ") + ")"
+	rows := make([]string, columns[0].Len())
+	for i := range rows {
+		rows[i] = row
+		for _, column := range columns {
+			values = append(values, column.Index(i).Interface())
+		}
+	}
+	return "VALUES " + strings.Join(rows, ", "), values
+}
 
 func (sqliteQuirks) brokenConstraint(err error) string {
 	if e, ok := errors.AsType[*sqlite.Error](err); ok && isUniqueCode(e.Code()) {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"time"
 
@@ -41,6 +42,10 @@ type dialect interface {
 	forShare() string
 	// timeType is the column type of a time.
 	timeType() string
+	// manyRows is the statement that a transaction begins with which writes many rows, or "".
+	manyRows() string
+	// rowsFrom is what an INSERT takes its rows from, given each column's values as a slice.
+	rowsFrom(columns []reflect.Value) (text string, values []any)
 	// brokenConstraint names the constraint that an error is about, or "".
 	brokenConstraint(err error) string
 	// retryable tells whether the whole transaction may succeed if it is tried again.

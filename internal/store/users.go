@@ -180,10 +180,12 @@ func (s *Store) Account(ctx context.Context, id string) (user.Account, error) {
 // CreateAccount adds an account with a minimum length of passwords, and else the deployment's settings; one that is there
 // already stays as it is.
 func (s *Store) CreateAccount(ctx context.Context, account user.Account) error {
-	return s.transaction(ctx, func(tx *gorm.DB) error {
-		return tx.Exec("INSERT INTO accounts (id, name, min_password_length, created_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-			account.ID, account.Name, account.Policy.MinLength, moment(s.now())).Error
-	})
+	return s.transaction(ctx, func(tx *gorm.DB) error { return s.addAccount(tx, account) })
+}
+
+func (s *Store) addAccount(tx *gorm.DB, account user.Account) error {
+	return tx.Exec("INSERT INTO accounts (id, name, min_password_length, created_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+		account.ID, account.Name, account.Policy.MinLength, moment(s.now())).Error
 }
 
 // ErrUserExists says that the id of a new user is somebody's already.
@@ -192,29 +194,51 @@ var ErrUserExists = change.ErrUserExists
 // CreateUser adds a user with its identifiers, its first line of history and the audit event. ErrUserExists,
 // change.ErrIdentifierTaken.
 func (s *Store) CreateUser(ctx context.Context, u user.User, event audit.Event) error {
-	row, err := rowOf(u)
-	if err != nil {
+	return s.transaction(ctx, func(tx *gorm.DB) error { return s.addUsers(tx, []user.User{u}, []audit.Event{event}) })
+}
+
+// addUsers writes users who have neither an id nor a name in common, each with the event that tells of it, with one
+// statement for each table. After an error the transaction is to be given up.
+func (s *Store) addUsers(tx *gorm.DB, users []user.User, events []audit.Event) error {
+	rows := make([]userRow, len(users))
+	var claims []change.Claim
+	var names []historyRow
+	for i, u := range users {
+		var err error
+		if rows[i], err = rowOf(u); err != nil {
+			return err
+		}
+		key := identifier.Key(u.Username)
+		claims = append(claims, claimsOf(u, key)...)
+		names = append(names, historyOf(change.Rename{
+			UserID: u.ID, AccountID: u.AccountID, NewUsername: u.Username, NewKey: key, At: u.CreatedAt, By: events[i].Actor,
+		}))
+	}
+	if _, err := insertRows(s, tx, rows, ""); err != nil {
+		if s.dialect.brokenConstraint(err) != "" {
+			return ErrUserExists
+		}
 		return err
 	}
-	key := identifier.Key(u.Username)
-	claims := []change.Claim{{Key: key, UserID: u.ID, AccountID: u.AccountID, IsUsername: true}}
-	if u.Email != "" {
-		claims = append(claims, change.Claim{Key: identifier.Key(u.Email), UserID: u.ID, AccountID: u.AccountID, IsEmail: true})
+	if err := s.claimAtOnce(tx, claims, users[0].CreatedAt); err != nil {
+		return err
 	}
-	return s.transaction(ctx, func(tx *gorm.DB) error {
-		if err := tx.Create(&row).Error; err != nil {
-			if s.dialect.brokenConstraint(err) != "" {
-				return ErrUserExists
-			}
-			return err
-		}
-		if err := s.claim(tx, claims, u.CreatedAt); err != nil {
-			return err
-		}
-		rename := change.Rename{UserID: u.ID, AccountID: u.AccountID, NewUsername: u.Username, NewKey: key, At: u.CreatedAt, By: event.Actor}
-		if err := s.rename(tx, &rename); err != nil {
-			return err
-		}
-		return s.record(tx, []audit.Event{event})
-	})
+	if _, err := insertRows(s, tx, names, ""); err != nil {
+		return err
+	}
+	return s.record(tx, events)
+}
+
+// claimsOf are the identifiers of a new user whose username has the key. A username that is the e-mail too is one.
+func claimsOf(u user.User, key string) []change.Claim {
+	username := change.Claim{Key: key, UserID: u.ID, AccountID: u.AccountID, IsUsername: true}
+	if u.Email == "" {
+		return []change.Claim{username}
+	}
+	email := change.Claim{Key: identifier.Key(u.Email), UserID: u.ID, AccountID: u.AccountID, IsEmail: true}
+	if email.Key == key {
+		username.IsEmail = true
+		return []change.Claim{username}
+	}
+	return []change.Claim{username, email}
 }

@@ -1,0 +1,489 @@
+package importing_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/salesexec/credentials/internal/access"
+	"github.com/salesexec/credentials/internal/audit"
+	"github.com/salesexec/credentials/internal/identifier"
+	"github.com/salesexec/credentials/internal/importing"
+	"github.com/salesexec/credentials/internal/user"
+)
+
+func now() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
+
+// memory is a store that keeps what it is given, and has what it is told.
+type memory struct {
+	found   importing.Found
+	taken   []importing.Taken // by the time of writing
+	fail    error
+	loads   int // how often the whole load was taken
+	entries []importing.Entry
+	made    []user.Account
+	during  func() // is called before the first batch is taken
+}
+
+func (m *memory) Occupied(context.Context, importing.Wanted) (importing.Found, error) {
+	found := m.found
+	if found.Accounts == nil {
+		found.Accounts = map[string]identifier.Rule{"acme": {}}
+	}
+	return found, m.fail
+}
+
+func (m *memory) ImportUsers(_ context.Context, load importing.Load) ([]importing.Taken, error) {
+	var all []importing.Entry
+	if m.during != nil {
+		m.during()
+	}
+	for range 2 { // a transaction may be tried again
+		all = nil
+		for batch, err := range load.Entries {
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, batch...)
+		}
+		m.loads++
+	}
+	if len(m.taken) > 0 && !load.LeaveOut {
+		return m.taken, nil
+	}
+	m.entries, m.made = all, load.Accounts
+	return m.taken, nil
+}
+
+// lines returns where the entries that were written come from.
+func (m *memory) lines() []int {
+	var lines []int
+	for _, e := range m.entries {
+		lines = append(lines, e.Line)
+	}
+	return lines
+}
+
+func run(t *testing.T, m *memory, file string, o importing.Options) (importing.Result, error) {
+	t.Helper()
+	if o.Format == "" {
+		o.Format = importing.CSV
+	}
+	return importing.New(m, now).Run(t.Context(), strings.NewReader(file), o)
+}
+
+// told is a problem as it is told.
+func told(problems []importing.Problem) []string {
+	var texts []string
+	for _, p := range problems {
+		texts = append(texts, fmt.Sprintf("%d %s: %s", p.Line, p.Column, p.Detail))
+	}
+	return texts
+}
+
+const header = "id,account_id,team,role,username,email,display_name,status,password_hash,also_manages\n"
+
+// Imported users are what the file says, with the event that tells of each.
+func TestRun(t *testing.T) {
+	const hash = "$pbkdf2-sha256$i=29000$MDEyMzQ1Njc4OWFiY2RlZg$yXx2dntOD3P2bL9jbgnq0WW+aEHXlUOMDg+3BvhPt/g"
+	at := time.Date(2024, 11, 18, 14, 3, 51, 0, time.UTC)
+	want := []user.User{
+		{
+			ID: "crm-1", AccountID: "acme", Team: "/east/", Role: user.Administrator, AlsoManages: []user.Team{"/west/", "/north; south/"},
+			DisplayName: "Ada \"A\" Marsh", Status: user.Active, Username: "Ada.Marsh", Email: "Ada@acme.example", EmailVerified: true,
+			Password: user.Password{Hash: hash, SetBy: user.SetByImport, ChangedAt: &at}, Generation: 1, Version: 1, Revision: 1, CreatedAt: now(),
+		},
+		{ // a reserved name, and an address as username
+			ID: "crm-2", AccountID: "acme", Team: "/", Role: user.Agent, Status: user.Disabled, Username: "admin",
+			Generation: 1, Version: 1, Revision: 1, CreatedAt: now(),
+		},
+		{
+			ID: "crm-3", AccountID: "acme", Team: "/", Role: user.Agent, Status: user.Active, Username: "bo@acme.example", Email: "bo@acme.example", EmailVerified: true,
+			Generation: 1, Version: 1, Revision: 1, CreatedAt: now(),
+		},
+	}
+	for format, file := range map[importing.Format]string{
+		importing.CSV: "\ufeffid,role,account_id,team,also_manages,display_name,status,username,email,password_hash,password_changed_at\r\n" +
+			"crm-1,administrator,acme,/east/,/west/;/north/,\"Ada \"\"A\"\" Marsh\",active,Ada.Marsh,Ada@acme.example," + hash + ",2024-11-18T14:03:51Z\r\n" +
+			"\r\ncrm-2,agent,acme,/,,,disabled,admin,,,\r\ncrm-3,agent,acme,/,,,,bo@acme.example,bo@acme.example,,",
+		importing.NDJSON: `{"id":"crm-1","role":"administrator","account_id":"acme","team":"/east/","also_manages":["/west/","/north; south/"],"display_name":"Ada \"A\" Marsh","username":"Ada.Marsh","email":"Ada@acme.example","password_hash":"` +
+			hash + `","password_changed_at":"2024-11-18T14:03:51Z"}` + "\n\n" + `{"id":"crm-2","role":"agent","account_id":"acme","team":"/","status":"disabled","username":"admin"}` +
+			"\r\n" + ` {"id":"crm-3","role":"agent","account_id":"acme","team":"/","username":"bo@acme.example","email":"bo@acme.example"}`,
+	} {
+		t.Run(string(format), func(t *testing.T) {
+			m := &memory{}
+			result, err := run(t, m, file, importing.Options{Format: format, Reason: "moved from the old CRM"})
+			if diff := cmp.Diff(importing.Result{Rows: 3, Written: 3}, result); err != nil || diff != "" {
+				t.Fatalf("%v\n%s", err, diff)
+			}
+			for i, entry := range m.entries {
+				u := want[i]
+				if i == 0 && format == importing.CSV {
+					u.AlsoManages = []user.Team{"/west/", "/north/"}
+				}
+				if diff := cmp.Diff(u, entry.User); diff != "" {
+					t.Error(diff)
+				}
+				e := entry.Event
+				if e.Action != audit.UserImported || e.Actor.Kind != access.Operator || e.Target.ID != string(u.ID) || e.Target.Username != u.Username ||
+					e.AccountID != "acme" || e.Reason != "moved from the old CRM" || !e.At.Equal(now()) {
+					t.Errorf("the event: %+v", e)
+				}
+			}
+			schemes := m.entries[0].Event.Details.Scheme + " " + m.entries[1].Event.Details.Scheme
+			if schemes != "pbkdf2-sha256 none" || m.loads != 2 {
+				t.Errorf("schemes %s, loaded %d times", schemes, m.loads)
+			}
+		})
+	}
+}
+
+// Every row that is bad is told, for everything that is wrong with it, with the line that it begins on, and never with a value
+// of it; nothing is written.
+func TestRun_badRows(t *testing.T) {
+	m := &memory{found: importing.Found{
+		IDs:  map[user.ID]bool{"old": true},
+		Keys: map[string]importing.Holder{"used": {UserID: "u-1"}, "held@acme.example": {UserID: "u-2", Held: true}},
+	}}
+	file := header +
+		"1,acme,/,agent,good,,,,,\n" +
+		"canary/1,,east,boss,canary name,canary,\"canary\tname\",gone,canary-hash,\n" + // line 3
+		"2,acme,/,agent,first,,\"a name\nof three\r\nlines\",,,\n" + // 4 to 6: a control character
+		"3,acme,/,agent\n" + // 7
+		"4,acme,/,agent,ca\"nary,,,,,\n" + // 8
+		"5,acme,/,agent,used,held@acme.example,,,,\n" + // 9
+		"old,acme,/,agent,other,,,,,\n" + // 10
+		"6,nowhere,/,agent,sixth,,,,,\n" + // 11
+		"\n7,acme,/,agent,seventh,,,,,/east/\n" + // 13
+		"8,acme,/,administrator,eighth,,,,,/east/;west\n" + // 14
+		"9,acme,/,agent,\xff\xfe,,,,,\n" + // 15
+		"10,acme,/,agent,tenth,,,,\"$argon2id$v=19$m=4294967295,t=3,p=1$QUFBQUFBQUFBQUFBQUFBQQ$QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE\",\n" // 16
+	result, err := run(t, m, file, importing.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"3 id: must be 1 to 64 of A-Z, a-z, 0-9, _ and -.",
+		"3 account_id: must be 1 to 64 of A-Z, a-z, 0-9, _ and -.",
+		"3 team: must be a path like / or /east/boston/.",
+		"3 role: must be agent or administrator.",
+		"3 status: must be active or disabled; leave it empty for active.",
+		"3 display_name: must have at most 200 characters, and no control characters.",
+		"3 username: Use letters, digits, dots, underscores and hyphens only, without spaces.",
+		"3 email: Give an address like name@example.com.",
+		"3 password_hash: cannot be used: none of argon2id, argon2i, bcrypt, PBKDF2 and ASP.NET Core Identity.",
+		"4 display_name: must have at most 200 characters, and no control characters.",
+		"7 : has 4 cells; the header has 10.",
+		"8 : has a quote inside a cell that does not begin with one: quote the cell, and double the quotes in it.",
+		"9 username: is in use by the user u-1.",
+		"9 email: is held for the user u-2, who had it before.",
+		"10 id: is that of a user already.",
+		"11 account_id: is not that of an account, and accounts are not to be made.",
+		"13 also_manages: is for administrators: an agent manages no teams.",
+		"14 also_manages: must be at most 100 paths like /east/; in CSV with semicolons between them.",
+		"15 : is not UTF-8 in cell 5.",
+		"16 password_hash: cannot be used: argon2 memory is not from 8 KiB a thread to 1 GiB.",
+	}
+	if diff := cmp.Diff(want, told(result.Problems)); diff != "" {
+		t.Error(diff)
+	}
+	if strings.Contains(strings.Join(told(result.Problems), " "), "canary") {
+		t.Error("a value is told")
+	}
+	if result.Rows != 12 || result.Bad != 11 || result.Written != 0 || m.loads != 0 {
+		t.Errorf("%d rows, %d bad, %d written in %d loads", result.Rows, result.Bad, result.Written, m.loads)
+	}
+	for _, o := range []importing.Options{{SkipBad: true, DryRun: true}, {SkipBad: true}} {
+		result, err := run(t, m, file, o)
+		if want := map[bool]int{true: 0, false: 1}[o.DryRun]; err != nil || result.Bad != 11 || result.Written != want {
+			t.Errorf("%+v: %d bad, %d written, %v", o, result.Bad, result.Written, err)
+		}
+	}
+	if diff := cmp.Diff([]int{2}, m.lines()); diff != "" {
+		t.Errorf("the good row was written: %s", diff)
+	}
+}
+
+// USR-03, peers bug 6: ids, usernames and addresses that mean the same, in any case and across columns, are told on each of
+// their lines, and none of them is imported.
+func TestRun_duplicates(t *testing.T) {
+	m := &memory{}
+	file := header +
+		"1,acme,/,agent,alex,,,,,\n" + // 2
+		"2,acme,/,agent,ALEX,,,,,\n" + // 3
+		"3,acme,/,agent,Bo@Acme.example,,,,,\n" + // 4
+		"4,acme,/,agent,\"wan\nda\",,,,,\n" + // 5, bad by itself
+		"5,acme,/,agent,carl,bo@acme.EXAMPLE,,,,\n" + // 7
+		"6,acme,/,agent,dora,,,,,\n" + // 8
+		"6,acme,/,agent,erin,,,,,\n" + // 9
+		"7,acme,/,agent,aLeX,,,,,\n" + // 10
+		"8,acme,/,agent,finn@acme.example,finn@acme.example,,,,\n" + // 11: the own address
+		"9,acme,/,boss,grace,,,,,\n" + // 12, bad by itself
+		"10,acme,/,agent,GRACE,,,,,\n" + // 13
+		"11,acme,/,agent,hal,,,,,\n" // 14
+	want := []string{
+		"2 username: means the same as the username on line 3.",
+		"3 username: means the same as the username on line 2.",
+		"4 username: means the same as the email on line 7.",
+		"5 username: Use letters, digits, dots, underscores and hyphens only, without spaces.",
+		"7 email: means the same as the username on line 4.",
+		"8 id: means the same as the id on line 9.",
+		"9 id: means the same as the id on line 8.",
+		"10 username: means the same as the username on line 2.",
+		"12 role: must be agent or administrator.",
+		"12 username: means the same as the username on line 13.",
+		"13 username: means the same as the username on line 12.",
+	}
+	result, err := run(t, m, file, importing.Options{SkipBad: true})
+	if diff := cmp.Diff(want, told(result.Problems)); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	if diff := cmp.Diff([]int{11, 14}, m.lines()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Accounts are made only when that is asked for, only those that good rows are in, and with one name.
+func TestRun_accounts(t *testing.T) {
+	const file = "id,account_id,account_name,team,role,username\n" +
+		"1,beta,Beta Sales,/,agent,alex\n" +
+		"2,beta,,/,agent,bo\n" +
+		"3,beta,Beta,/,agent,carl\n" +
+		"4,gamma,,/,agent,dora\n" +
+		"5,delta,Delta Sales,/,boss,erin\n" +
+		"6,acme,Another Acme,/,agent,finn\n"
+	m := &memory{}
+	result, err := run(t, m, file, importing.Options{SkipBad: true})
+	if err != nil || result.Bad != 5 || result.Accounts != nil || m.made != nil {
+		t.Errorf("%+v %v", result, err)
+	}
+	result, err = run(t, m, file, importing.Options{SkipBad: true, CreateAccounts: true})
+	want := []string{"4 account_name: is not that of the same account on line 2.", "6 role: must be agent or administrator."}
+	if diff := cmp.Diff(want, told(result.Problems)); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	if diff := cmp.Diff([]user.Account{{ID: "beta", Name: "Beta Sales"}, {ID: "gamma", Name: "gamma"}}, m.made); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"beta", "gamma"}, result.Accounts); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A file that cannot be told apart into rows is refused whole, also where bad rows would be skipped, with where and why and
+// without a value of it.
+func TestRun_badFiles(t *testing.T) {
+	long := strings.Repeat("canary,", 20<<10)
+	for name, test := range map[string]struct {
+		file string
+		line int
+		want string
+	}{
+		"empty":             {"", 1, "The file is empty"},
+		"no header":         {"canary-1,acme,/,agent,canary.x,$argon2id$canary\n", 1, "column 1 is not known; column 2, acme, is not known; column 3 is not known; column 4, agent, is not known; column 5 is not known; column 6 is not known; id is missing"},
+		"unknown column":    {"id,account_id,team,role,username,phone\n", 1, "column 6, phone, is not known. Known are: id, account_id, account_name, team, role, also_manages, username, email, display_name, status, password_hash, password_changed_at."},
+		"another case":      {"ID,account_id,team,role,username\n", 1, "column 1, ID, is not known; id is missing."},
+		"a column twice":    {"id,account_id,team,role,username,id\n", 1, "id is there twice."},
+		"missing columns":   {"id\n", 1, "account_id is missing; team is missing; role is missing; username is missing."},
+		"semicolons":        {"id;account_id;team;role;username\n", 1, "column 1 is not known; id is missing"},
+		"UTF-16":            {"\xff\xfei\x00d\x00,\x00", 1, "The file is not UTF-8"},
+		"quote in a header": {"i\"d,account_id\n", 1, "A quoted cell"},
+		"stray quote":       {header + "1,acme,/,agent,alex,,,,,\n2,acme,/,agent,\"canary\"canary,,,,,\n3,acme,/,agent,carl,,,,,\n", 3, "A quoted cell of the row that begins here"},
+		"quote not closed":  {header + "1,acme,/,agent,alex,,,,,\n2,acme,/,agent,\"canary,,,,,\n3,acme,/,agent,carl,,,,,\n", 3, "A quoted cell of the row that begins here"},
+		"not closed, long":  {header + "1,acme,/,agent,alex,,,,,\n2,acme,/,agent,\"canary" + strings.Repeat("\n3,acme,/,agent,carl,,,,,", 10000), 2, "more than 64 KiB"},
+		"a long row":        {header + "1,acme,/,agent,alex,,,,,\n" + long + "\n2,acme,/,agent,bo,,,,,\n", 2, "more than 64 KiB"},
+		"a long header":     {long, 1, "more than 64 KiB"},
+		"a quote, long":     {header + "x\"" + long, 1, "more than 64 KiB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &memory{}
+			_, err := run(t, m, test.file, importing.Options{SkipBad: true, CreateAccounts: true})
+			wrong, ok := errors.AsType[*importing.FileError](err)
+			if !ok || wrong.Line != test.line || !strings.Contains(wrong.Detail, test.want) {
+				t.Errorf("got %v", err)
+			}
+			if m.loads != 0 || strings.Contains(fmt.Sprint(err), "canary") {
+				t.Errorf("%d loads, %v", m.loads, err)
+			}
+		})
+	}
+}
+
+// AZ-10: JSON lines are read as strictly as requests; a line that cannot be read is one bad row.
+func TestRun_badLines(t *testing.T) {
+	m := &memory{}
+	good := func(id string) string {
+		return `{"id":"` + id + `","account_id":"acme","team":"/","role":"agent","username":"user` + id + `"}` + "\n"
+	}
+	file := good("1") +
+		`{"id":"2","account_id":"acme","team":"/","role":"agent","username":"canary","phone":"canary"}` + "\n" +
+		`{"ID":"3"}` + "\n" + `{"id":"4","id":"canary"}` + "\n" + `{"id":null}` + "\n" + `{"id":6}` + "\n" + `{"also_manages":"/east/"}` + "\n" +
+		`{"password_hash":["canary"]}` + "\n" + `["canary"]` + "\n" + `{"id":"canary` + "\n" + good("11")[:20] + "\n" + "{\"id\":\"\xff\"}\n" + `{"id":"\ud800"}` + "\n" +
+		`{"id":"14"} {}` + "\n" + `{"id":"` + strings.Repeat("canary", 20<<10) + `"}` + "\n" + "  \n" + `{}` + "\n" + good("18")
+	result, err := run(t, m, file, importing.Options{Format: importing.NDJSON, SkipBad: true})
+	want := []string{
+		"2 : cannot be read. The object holds a member that is not known here. Known are: id, account_id, account_name, team, role, also_manages, username, email, display_name, status, password_hash, password_changed_at.",
+		"3 : cannot be read. The object holds a member that is not known here. Known are: id, account_id, account_name, team, role, also_manages, username, email, display_name, status, password_hash, password_changed_at.",
+		"4 : cannot be read. The member id is there twice.",
+		"5 : cannot be read. The member id is null: leave it out instead.",
+		"6 : cannot be read. The member id has a value of the wrong type.",
+		"7 : cannot be read. The member also_manages has a value of the wrong type.",
+		"8 : cannot be read. A member has a value of the wrong type.",
+		"9 : cannot be read. Give one JSON object.",
+		"10 : cannot be read. The text is not JSON.",
+		"11 : cannot be read. The text is not JSON.",
+		"12 : cannot be read. The text is not UTF-8.",
+		"13 : cannot be read. The text holds half of a surrogate pair.",
+		"14 : cannot be read. Something follows the JSON object.",
+		"15 : has more than 64 KiB.",
+		"17 id: must be 1 to 64 of A-Z, a-z, 0-9, _ and -.",
+		"17 account_id: must be 1 to 64 of A-Z, a-z, 0-9, _ and -.",
+		"17 team: must be a path like / or /east/boston/.",
+		"17 role: must be agent or administrator.",
+		"17 username: Use letters, digits, dots, underscores and hyphens only, without spaces.",
+	}
+	if diff := cmp.Diff(want, told(result.Problems)); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	if diff := cmp.Diff([]int{1, 18}, m.lines()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Times that cannot be are refused: when a password was set is told to auditors.
+func TestRun_passwordChangedAt(t *testing.T) {
+	const hash = "$2b$10$abcdefghijklmnopqrstuupQ.VAbEmsn4.J6UDCx3jfy84OeUFC8a"
+	file := "id,account_id,team,role,username,password_hash,password_changed_at\n" +
+		"1,acme,/,agent,alex," + hash + ",2024-11-18\n2,acme,/,agent,bo," + hash + ",2026-03-01T12:00:01Z\n3,acme,/,agent,carl,,2024-11-18T14:03:51Z\n" +
+		"4,acme,/,agent,dora," + hash + ",2024-11-18T14:03:51+02:00\n"
+	result, err := run(t, &memory{}, file, importing.Options{})
+	want := []string{"2 password_changed_at: must be a time like 2024-11-18T14:03:51Z.", "3 password_changed_at: is in the future.",
+		"4 password_changed_at: is given for a user without a password_hash."}
+	if diff := cmp.Diff(want, told(result.Problems)); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+}
+
+func manyRows(n int) string {
+	var text strings.Builder
+	text.WriteString(header)
+	for i := range n {
+		fmt.Fprintf(&text, "%d,acme,/,agent,user%d,,,,,\n", i, i)
+	}
+	return text.String()
+}
+
+// What is taken between the check and the writing is told like any other conflict, and keeps all out unless bad rows are
+// skipped.
+func TestRun_takenMeanwhile(t *testing.T) {
+	for skip, written := range map[bool]int{false: 0, true: 1198} {
+		m := &memory{taken: []importing.Taken{{Line: 700, Column: "username"}, {Line: 701, Column: "id"}}}
+		result, err := run(t, m, manyRows(1200), importing.Options{SkipBad: skip})
+		want := importing.Result{Rows: 1200, Bad: 2, Written: written, Problems: []importing.Problem{
+			{Line: 700, Column: "username", Detail: "was taken while the file was imported."}, {Line: 701, Column: "id", Detail: "was taken while the file was imported."}}}
+		if diff := cmp.Diff(want, result); err != nil || diff != "" {
+			t.Errorf("%v\n%s", err, diff)
+		}
+	}
+}
+
+// edited is a file whose content changes after its first reading.
+type edited struct {
+	*strings.Reader
+	then string
+	seen int
+}
+
+func (f *edited) Seek(offset int64, whence int) (int64, error) {
+	if f.seen++; f.seen > 1 {
+		f.Reader = strings.NewReader(f.then)
+	}
+	return f.Reader.Seek(offset, whence)
+}
+
+// A file that is changed while it is imported is refused: what was checked is what is written.
+func TestRun_changedFile(t *testing.T) {
+	before := manyRows(3)
+	for name, after := range map[string]string{
+		"another value": strings.Replace(before, "user1", "userX", 1), "a bad value": strings.Replace(before, "user1", "user 1", 1),
+		"longer": before + "9,acme,/,agent,late,,,,,\n", "shorter": manyRows(2), "empty": "",
+	} {
+		m := &memory{}
+		file := &edited{Reader: strings.NewReader(before), then: after}
+		result, err := importing.New(m, now).Run(t.Context(), file, importing.Options{Format: importing.CSV})
+		if !errors.Is(err, importing.ErrChanged) || result.Written != 0 || m.loads != 0 {
+			t.Errorf("%s: %+v, %v", name, result, err)
+		}
+	}
+}
+
+// Who is interrupted has written nothing, whether while checking or while writing.
+func TestRun_interrupted(t *testing.T) {
+	file := manyRows(1200)
+	for _, stage := range []importing.Stage{importing.Checking, importing.Writing} {
+		m := &memory{}
+		ctx, cancel := context.WithCancel(t.Context())
+		result, err := importing.New(m, now).Run(ctx, strings.NewReader(file), importing.Options{Format: importing.CSV, Progress: func(s importing.Stage, read int64) {
+			if read <= 0 || read > int64(len(file)) {
+				t.Errorf("%d of %d bytes read", read, len(file))
+			}
+			if s == stage {
+				cancel()
+			}
+		}})
+		if !errors.Is(err, context.Canceled) || result.Written != 0 || m.loads != 0 {
+			t.Errorf("%s: %+v %v", stage, result, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	m := &memory{during: cancel}
+	if _, err := importing.New(m, now).Run(ctx, strings.NewReader(manyRows(1)), importing.Options{Format: importing.CSV}); !errors.Is(err, context.Canceled) || m.loads != 0 {
+		t.Errorf("before the last batch: %v", err)
+	}
+}
+
+// brokenFile fails in the middle.
+type brokenFile struct {
+	io.ReadSeeker
+	left int
+}
+
+func (f *brokenFile) Read(p []byte) (int, error) {
+	if f.left -= len(p); f.left < 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	return f.ReadSeeker.Read(p)
+}
+
+// Errors of the file and of the store are told as what they are.
+func TestRun_errors(t *testing.T) {
+	for _, format := range []importing.Format{importing.CSV, importing.NDJSON} {
+		file := &brokenFile{ReadSeeker: strings.NewReader(manyRows(1000)), left: 9000}
+		if _, err := importing.New(&memory{}, now).Run(t.Context(), file, importing.Options{Format: format}); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%s: %v", format, err)
+		}
+	}
+	away := errors.New("away")
+	if _, err := run(t, &memory{fail: away}, manyRows(1), importing.Options{}); !errors.Is(err, away) {
+		t.Error(err)
+	}
+	for _, o := range []importing.Options{{Format: "xml"}, {Reason: strings.Repeat("x", 501)}, {Reason: "a\x00b"}} {
+		if _, err := run(t, &memory{}, manyRows(1), o); err == nil {
+			t.Errorf("%+v was taken", o)
+		}
+	}
+}
+
+func TestFormatOf(t *testing.T) {
+	for name, want := range map[string]importing.Format{"a.csv": importing.CSV, "b/A.CSV": importing.CSV, "x.ndjson": importing.NDJSON, "x.json": "", "csv": "", "": ""} {
+		if got := importing.FormatOf(name); got != want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
