@@ -74,7 +74,7 @@ func TestCommands_version(t *testing.T) {
 func TestCommands_help(t *testing.T) {
 	for _, args := range []string{"--help", "-h", "dev --help", "serve --help", "migrate --help", "migrate up --help", "migrate status --help", "user --help", "user create --help",
 		"audit --help", "audit verify --help", "audit export --help", "audit prune --help",
-		"breach --help", "breach build --help", "breach check --help", "version --help"} {
+		"import --help", "breach --help", "breach build --help", "breach check --help", "version --help"} {
 		var listed []string
 		for _, v := range config.Variables() {
 			listed = append(listed, v.Name, v.Help, v.Default)

@@ -107,7 +107,7 @@ func (c importCommand) conclude(p process, r importing.Result, err error, took t
 	if c.DryRun {
 		done, accounts = "%d of %d rows can be imported; checked in %s\n", "accounts to be made: %s\n"
 	}
-	text := fmt.Sprintf(done, r.Rows-r.Bad, r.Rows, took.Round(100*time.Millisecond))
+	text := fmt.Sprintf(done, r.Rows-r.Bad, r.Rows, took.Round(time.Millisecond))
 	if len(r.Accounts) > 0 {
 		text += fmt.Sprintf(accounts, strings.Join(r.Accounts, ", "))
 	}

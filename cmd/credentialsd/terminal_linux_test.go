@@ -27,6 +27,12 @@ type terminal struct {
 // atTerminal starts a command in a process of its own, at a terminal of its own.
 func atTerminal(t *testing.T, stdin io.Reader, args ...string) *terminal {
 	t.Helper()
+	return atTerminalWith(t, nil, stdin, args...)
+}
+
+// atTerminalWith is atTerminal with more in the environment.
+func atTerminalWith(t *testing.T, env []string, stdin io.Reader, args ...string) *terminal {
+	t.Helper()
 	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
 		t.Skip("this machine gives no terminals: ", err)
@@ -46,7 +52,7 @@ func atTerminal(t *testing.T, stdin io.Reader, args ...string) *terminal {
 	defer side.Close()
 	c := &terminal{t: t, screen: &output{}, keys: keys, shown: make(chan struct{})}
 	c.command = exec.CommandContext(t.Context(), os.Args[0], args...)
-	c.command.Env = append(os.Environ(), asProgram+"=1")
+	c.command.Env = append(append(os.Environ(), asProgram+"=1"), env...)
 	c.command.Stdin, c.command.Stdout, c.command.Stderr = stdin, side, side
 	if stdin == nil {
 		c.command.Stdin = side
@@ -139,6 +145,19 @@ func TestBreach_buildAtTheTerminal(t *testing.T) {
 	code, screen := atTerminal(t, strings.NewReader(""), "breach", "build", "--from", list, "--out", filepath.Join(folder, "filter")).ends()
 	_, last, _ := strings.Cut(screen, "\r[###")
 	if code != 0 || !strings.Contains(screen, "%  0.1 million lines in ") || !strings.Contains(last, " \r"+filepath.Join(folder, "filter")+": 131072 entries") {
+		t.Errorf("%d %q", code, screen)
+	}
+}
+
+// Somebody who watches an import sees how far the checking and the writing have come; the bar is gone at the end.
+func TestImport_atTheTerminal(t *testing.T) {
+	url := databaseURL(t, "sqlite")
+	if err := migrate(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	code, screen := atTerminalWith(t, []string{"DATABASE_URL=" + url}, nil, "import", "--create-accounts", writeUsers(t, 1000)).ends()
+	bar, done, _ := strings.Cut(screen, "imported 1000 of 1000 rows in ")
+	if code != 0 || !strings.HasPrefix(bar, "\r[#") || !strings.Contains(bar, "%  checking in 0s") || !strings.HasSuffix(bar, " \r") || !strings.Contains(done, "accounts made: account-0, ") {
 		t.Errorf("%d %q", code, screen)
 	}
 }

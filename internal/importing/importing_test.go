@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -276,6 +277,36 @@ func TestRun_accounts(t *testing.T) {
 	}
 }
 
+// product.md "standardize user naming conventions": new names follow the account's rule, unless they may be any; accounts
+// that are made have no rule yet.
+func TestRun_namingRule(t *testing.T) {
+	rules := map[string]identifier.Rule{"acme": {Kind: identifier.LoginName, Regex: "[a-z]+[0-9]{2}", Reserved: []string{"team01"}}, "mail": {Kind: identifier.OwnEmail}}
+	m := &memory{found: importing.Found{Accounts: rules}}
+	file := header +
+		"1,acme,/,agent,Alex01,,,,,\n" +
+		"2,acme,/,agent,alex,,,,,\n" +
+		"3,acme,/,agent,bo@acme.example,bo@acme.example,,,,\n" +
+		"4,acme,/,agent,TEAM01,,,,,\n" +
+		"5,mail,/,agent,Carl@mail.example,carl@MAIL.example,,,,\n" +
+		"6,mail,/,agent,dora@mail.example,other@mail.example,,,,\n" +
+		"7,mail,/,agent,erin,,,,,\n" +
+		"8,new,/,agent,finn,,,,,\n"
+	const acme, mail = "Use a name that matches [a-z]+[0-9]{2}. An e-mail address cannot be a username in your company.",
+		"In your company the username is the user's own e-mail address, and changes with it."
+	const wrong = " username: does not follow the account's naming rule. "
+	want := []string{"3" + wrong + acme, "4" + wrong + acme, "5" + wrong + "Your company keeps this name for other uses. Choose another one.", "7" + wrong + mail, "8" + wrong + mail}
+	result, err := run(t, m, file, importing.Options{SkipBad: true, CreateAccounts: true})
+	if diff := cmp.Diff(want, told(result.Problems)); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	if diff := cmp.Diff([]int{2, 6, 9}, m.lines()); diff != "" {
+		t.Error(diff)
+	}
+	if result, err = run(t, m, file, importing.Options{CreateAccounts: true, AnyNames: true}); err != nil || result.Written != 8 {
+		t.Errorf("any names: %+v, %v", result, err)
+	}
+}
+
 // A file that cannot be told apart into rows is refused whole, also where bad rows would be skipped, with where and why and
 // without a value of it.
 func TestRun_badFiles(t *testing.T) {
@@ -445,6 +476,54 @@ func TestRun_interrupted(t *testing.T) {
 	m := &memory{during: cancel}
 	if _, err := importing.New(m, now).Run(ctx, strings.NewReader(manyRows(1)), importing.Options{Format: importing.CSV}); !errors.Is(err, context.Canceled) || m.loads != 0 {
 		t.Errorf("before the last batch: %v", err)
+	}
+}
+
+// longFile is a file of n rows that are all the same, which is nowhere.
+type longFile struct {
+	header, row string
+	n           int
+	at          int
+}
+
+func (f *longFile) Seek(int64, int) (int64, error) {
+	f.at = 0
+	return 0, nil
+}
+
+func (f *longFile) Read(p []byte) (int, error) {
+	if f.at < len(f.header) {
+		n := copy(p, f.header[f.at:])
+		f.at += n
+		return n, nil
+	}
+	row, from := (f.at-len(f.header))/len(f.row), (f.at-len(f.header))%len(f.row)
+	if row >= f.n {
+		return 0, io.EOF
+	}
+	n := copy(p, f.row[from:])
+	f.at += n
+	return n, nil
+}
+
+// peers bug 12: however much is in the rows, no more of it is in memory than what tells which of them are the same.
+func TestRun_memory(t *testing.T) {
+	const rows = 600
+	cell := strings.Repeat("x", 30<<10)
+	for format, file := range map[importing.Format]*longFile{
+		importing.CSV:    {header: header, row: "1,acme,/,agent,alex,," + cell + ",,,\n", n: rows},
+		importing.NDJSON: {row: `{"id":"1","account_id":"acme","team":"/","role":"agent","username":"alex","display_name":"` + cell + `"}` + "\n", n: rows},
+	} {
+		var most uint64
+		result, err := importing.New(&memory{}, now).Run(t.Context(), file, importing.Options{Format: format, Progress: func(importing.Stage, int64) {
+			var held runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&held)
+			most = max(most, held.HeapAlloc)
+		}})
+		if err != nil || result.Rows != rows || result.Bad != rows || most == 0 || most > 8<<20 {
+			t.Errorf("%s: %d rows, %d bad, %d bytes in memory for %d read, %v", format, result.Rows, result.Bad, most, rows*len(file.row), err)
+		}
 	}
 }
 

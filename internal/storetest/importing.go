@@ -155,8 +155,8 @@ func testImportBroken(t *testing.T, s *store.Store) {
 	gone := errors.New("the file is gone")
 	broken := whole
 	broken.Entries = func(yield func([]importing.Entry, error) bool) {
-		for batch := range whole.Entries {
-			if !yield(batch, nil) {
+		for batch, err := range whole.Entries {
+			if !yield(batch, err) {
 				return
 			}
 		}
@@ -169,11 +169,11 @@ func testImportBroken(t *testing.T, s *store.Store) {
 	must(t, err)
 	entries := twice.Entries
 	twice.Entries = func(yield func([]importing.Entry, error) bool) {
-		for batch := range entries {
+		for batch, err := range entries {
 			if batch[0].Line == 3 {
 				batch[0].Event.ID = events[0].ID
 			}
-			if !yield(batch, nil) {
+			if !yield(batch, err) {
 				return
 			}
 		}
