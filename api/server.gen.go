@@ -378,6 +378,36 @@ func (e ResetMethod) Valid() bool {
 	}
 }
 
+// Defines values for ReviewFinding.
+const (
+	ReviewFindingDormant         ReviewFinding = "dormant"
+	ReviewFindingLegacyHash      ReviewFinding = "legacy_hash"
+	ReviewFindingManyPlaces      ReviewFinding = "many_places"
+	ReviewFindingNamingViolation ReviewFinding = "naming_violation"
+	ReviewFindingNeverChanged    ReviewFinding = "never_changed"
+	ReviewFindingOldPassword     ReviewFinding = "old_password"
+)
+
+// Valid indicates whether the value is a known member of the ReviewFinding enum.
+func (e ReviewFinding) Valid() bool {
+	switch e {
+	case ReviewFindingDormant:
+		return true
+	case ReviewFindingLegacyHash:
+		return true
+	case ReviewFindingManyPlaces:
+		return true
+	case ReviewFindingNamingViolation:
+		return true
+	case ReviewFindingNeverChanged:
+		return true
+	case ReviewFindingOldPassword:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Role.
 const (
 	RoleAdministrator Role = "administrator"
@@ -555,6 +585,10 @@ type AccountPasswordPolicy struct {
 	// places, say. They are kept in lower case.
 	BlockedWords []string `json:"blocked_words"`
 
+	// MaxPlaces From how many networks within an hour the sessions of one person are plausibly in use, 3 if nothing is said. The
+	// credential review flags who is above it (`many_places`); nobody is kept from signing in.
+	MaxPlaces *int `json:"max_places" null:"allowed"`
+
 	// MinLength The fewest code points of a password; below 15 only where people sign in with a second factor elsewhere.
 	MinLength *int `json:"min_length" null:"allowed"`
 
@@ -570,6 +604,10 @@ type AccountPasswordPolicyChange struct {
 	// BlockedWords Words that a password must not consist of, with nothing but digits and signs beside them: names of products and
 	// places, say. They are kept in lower case.
 	BlockedWords []string `json:"blocked_words,omitempty"`
+
+	// MaxPlaces From how many networks within an hour the sessions of one person are plausibly in use, 3 if nothing is said. The
+	// credential review flags who is above it (`many_places`); nobody is kept from signing in.
+	MaxPlaces *int `json:"max_places,omitempty" null:"allowed"`
 
 	// MinLength The fewest code points of a password; below 15 only where people sign in with a second factor elsewhere.
 	MinLength *int `json:"min_length,omitempty" null:"allowed"`
@@ -684,6 +722,7 @@ type ActivityList struct {
 // | action | what happened |
 // |---|---|
 // | `account.change_refused` | An account's settings were not changed; `code` and `violations` say why. |
+// | `account.credentials_reviewed` | The credential review was opened or exported; `format`, `team` and `findings` say how. |
 // | `account.naming_rule_changed` | The account's rule for usernames was replaced. |
 // | `account.policy_changed` | The account's rules for passwords, held names and resets were replaced. |
 // | `audit.pruned` | The operator removed the oldest events of the account's trail. |
@@ -752,6 +791,12 @@ type AuditDetails struct {
 	// Failures Failed attempts in a row up to then.
 	Failures *int `json:"failures,omitempty"`
 
+	// Findings What a credential review was narrowed to.
+	Findings []ReviewFinding `json:"findings,omitempty"`
+
+	// Format Of a credential review, `json` or `csv`.
+	Format *string `json:"format,omitempty"`
+
 	// Issuer Who vouched for the actor, if it was an issuer beside this service.
 	Issuer *string `json:"issuer,omitempty"`
 
@@ -814,6 +859,9 @@ type AuditDetails struct {
 	// SessionsEnded How many sessions it ended.
 	SessionsEnded *int `json:"sessions_ended,omitempty"`
 
+	// Team A place in the account's tree of branches, as a path; `/` is the whole company.
+	Team *Team `json:"team,omitempty"`
+
 	// Typed A fingerprint of a name that nobody has; the name may be a mistyped password.
 	Typed *string `json:"typed,omitempty"`
 
@@ -834,6 +882,7 @@ type AuditEvent struct {
 	// | action | what happened |
 	// |---|---|
 	// | `account.change_refused` | An account's settings were not changed; `code` and `violations` say why. |
+	// | `account.credentials_reviewed` | The credential review was opened or exported; `format`, `team` and `findings` say how. |
 	// | `account.naming_rule_changed` | The account's rule for usernames was replaced. |
 	// | `account.policy_changed` | The account's rules for passwords, held names and resets were replaced. |
 	// | `audit.pruned` | The operator removed the oldest events of the account's trail. |
@@ -983,6 +1032,7 @@ type AuditPartyKind string
 // AuditPolicy The account's rules for passwords, held names and resets, as far as they differed from the deployment's.
 type AuditPolicy struct {
 	BlockedWords     []string `json:"blocked_words,omitempty"`
+	MaxPlaces        *int     `json:"max_places,omitempty"`
 	MinLength        *int     `json:"min_length,omitempty"`
 	ResetMethods     []string `json:"reset_methods,omitempty"`
 	UsernameHoldDays *int     `json:"username_hold_days,omitempty"`
@@ -1066,6 +1116,17 @@ type CreatedUser struct {
 	// TemporaryPassword The password for the first sign-in. It is not shown again.
 	TemporaryPassword string `json:"temporary_password"`
 	User              User   `json:"user"`
+}
+
+// CredentialReview defines model for CredentialReview.
+type CredentialReview struct {
+	Items []ReviewedUser `json:"items"`
+
+	// NextCursor Send it as `cursor` to get the next page; `null` on the last one.
+	NextCursor *string `json:"next_cursor"`
+
+	// Summary Of all users that `team`, `role` and `status` select, whatever findings the page is narrowed to.
+	Summary *ReviewSummary `json:"summary,omitempty"`
 }
 
 // Credentials defines model for Credentials.
@@ -1609,6 +1670,96 @@ type ProblemCode string
 // ResetMethod How the user gets at a new password.
 type ResetMethod string
 
+// ReviewFinding What somebody should look at.
+type ReviewFinding string
+
+// ReviewSummary Of all users that `team`, `role` and `status` select, whatever findings the page is narrowed to.
+type ReviewSummary struct {
+	// Disabled Users who may not sign in.
+	Disabled         int `json:"disabled"`
+	DormantAfterDays int `json:"dormant_after_days"`
+
+	// Findings How many users each finding is about.
+	Findings struct {
+		Dormant         int `json:"dormant"`
+		LegacyHash      int `json:"legacy_hash"`
+		ManyPlaces      int `json:"many_places"`
+		NamingViolation int `json:"naming_violation"`
+		NeverChanged    int `json:"never_changed"`
+		OldPassword     int `json:"old_password"`
+	} `json:"findings"`
+
+	// MaxPlaces The account's, or what the deployment has.
+	MaxPlaces int `json:"max_places"`
+
+	// MustChangePassword Users who must choose a new password.
+	MustChangePassword int `json:"must_change_password"`
+
+	// NoPassword Users who have none.
+	NoPassword int `json:"no_password"`
+
+	// PasswordDisabled Users whose password is disabled.
+	PasswordDisabled      int `json:"password_disabled"`
+	PasswordOlderThanDays int `json:"password_older_than_days"`
+	Users                 int `json:"users"`
+}
+
+// ReviewedUser defines model for ReviewedUser.
+type ReviewedUser struct {
+	DisplayName string `json:"display_name"`
+
+	// Failures Consecutive failures up to now.
+	Failures int             `json:"failures"`
+	Findings []ReviewFinding `json:"findings"`
+
+	// HashLegacy Whether the hash is of an older scheme, or weaker than what is made today.
+	HashLegacy bool `json:"hash_legacy"`
+
+	// HashScheme `argon2id`, `argon2i`, `bcrypt`, `pbkdf2-sha256`, `pbkdf2-sha512`, `aspnet-identity-v2`, `aspnet-identity-v3`, `none` when there is
+	// no password, or `unknown` when the hash cannot be verified.
+	HashScheme string `json:"hash_scheme"`
+
+	// LastSignInAt When the user last signed in; `null` for never.
+	LastSignInAt *time.Time `json:"last_sign_in_at"`
+
+	// MustChangePassword Whether the password is good for choosing a new one only.
+	MustChangePassword bool `json:"must_change_password"`
+
+	// NamingViolations Why the username could not be given today.
+	NamingViolations []Violation `json:"naming_violations"`
+
+	// PasswordAgeDays Whole days since then.
+	PasswordAgeDays *int `json:"password_age_days"`
+
+	// PasswordChangedAt When the password was last set; `null` when that is not known, or there is none.
+	PasswordChangedAt *time.Time `json:"password_changed_at"`
+
+	// PasswordDisabled Whether too many failures, or an administrator, have disabled the password.
+	PasswordDisabled bool `json:"password_disabled"`
+
+	// PasswordSetBy How the password came to be: `self`, `administrator`, `service`, `import` or `operator`; `null` when there is none.
+	PasswordSetBy *string `json:"password_set_by"`
+
+	// Places From how many networks sessions were in use within one hour, at the most.
+	Places int `json:"places"`
+
+	// PlacesAt When that was; `null` when there was none.
+	PlacesAt *time.Time `json:"places_at"`
+
+	// Role What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
+	Role Role `json:"role"`
+
+	// Status Whether the user may sign in at all.
+	Status UserStatus `json:"status"`
+
+	// Team A place in the account's tree of branches, as a path; `/` is the whole company.
+	Team Team `json:"team"`
+
+	// UserID An opaque id that never changes and is never used again.
+	UserID   ID     `json:"user_id"`
+	Username string `json:"username"`
+}
+
 // Role What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
 type Role string
 
@@ -2105,6 +2256,40 @@ type CheckAuditIntegrityParams struct {
 	AccountID *AuditAccount `form:"account_id,omitempty" json:"account_id,omitempty"`
 }
 
+// ReviewCredentialsParams defines parameters for ReviewCredentials.
+type ReviewCredentialsParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+
+	// Team Users of this team and of those below it.
+	Team *Team `form:"team,omitempty" json:"team,omitempty"`
+
+	// Role Users with this role.
+	Role *Role `form:"role,omitempty" json:"role,omitempty"`
+
+	// Status Users with this status.
+	Status *UserStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// Finding Users with this finding; given several times, with all of them.
+	Finding []ReviewFinding `form:"finding,omitempty" json:"finding,omitempty"`
+
+	// PasswordOlderThanDays How old a password is that counts as old.
+	PasswordOlderThanDays *int `form:"password_older_than_days,omitempty" json:"password_older_than_days,omitempty"`
+
+	// DormantAfterDays How long a user has not signed in who counts as dormant; 45 days are those of the CIS Controls, safeguard 5.3.
+	DormantAfterDays *int `form:"dormant_after_days,omitempty" json:"dormant_after_days,omitempty"`
+
+	// Summary Whether the first page has the summary.
+	Summary *bool `form:"summary,omitempty" json:"summary,omitempty"`
+
+	// Limit The most users to answer.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next_cursor` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // ReleaseHeldUsernameParams defines parameters for ReleaseHeldUsername.
 type ReleaseHeldUsernameParams struct {
 	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
@@ -2317,6 +2502,9 @@ type ServerInterface interface {
 	// CheckAuditIntegrity Check that the audit trail is whole
 	// (GET /admin/audit-events/integrity)
 	CheckAuditIntegrity(ctx echo.Context, params CheckAuditIntegrityParams) error
+	// ReviewCredentials Review the credentials of users
+	// (GET /admin/credential-review)
+	ReviewCredentials(ctx echo.Context, params ReviewCredentialsParams) error
 	// ReleaseHeldUsername Release a held name early
 	// (DELETE /admin/held-usernames/{username})
 	ReleaseHeldUsername(ctx echo.Context, username Username, params ReleaseHeldUsernameParams) error
@@ -2560,6 +2748,87 @@ func (w *ServerInterfaceWrapper) CheckAuditIntegrity(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.CheckAuditIntegrity(ctx, params)
+	return err
+}
+
+// ReviewCredentials converts echo context to params.
+func (w *ServerInterfaceWrapper) ReviewCredentials(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReviewCredentialsParams
+	// ------------- Optional query parameter "account_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "account_id", ctx.QueryParams(), &params.AccountID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter account_id: %s", err))
+	}
+
+	// ------------- Optional query parameter "team" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "team", ctx.QueryParams(), &params.Team, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter team: %s", err))
+	}
+
+	// ------------- Optional query parameter "role" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "role", ctx.QueryParams(), &params.Role, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter role: %s", err))
+	}
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", ctx.QueryParams(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter status: %s", err))
+	}
+
+	// ------------- Optional query parameter "finding" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "finding", ctx.QueryParams(), &params.Finding, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter finding: %s", err))
+	}
+
+	// ------------- Optional query parameter "password_older_than_days" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "password_older_than_days", ctx.QueryParams(), &params.PasswordOlderThanDays, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter password_older_than_days: %s", err))
+	}
+
+	// ------------- Optional query parameter "dormant_after_days" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dormant_after_days", ctx.QueryParams(), &params.DormantAfterDays, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter dormant_after_days: %s", err))
+	}
+
+	// ------------- Optional query parameter "summary" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "summary", ctx.QueryParams(), &params.Summary, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter summary: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReviewCredentials(ctx, params)
 	return err
 }
 
@@ -3373,6 +3642,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/.well-known/openid-configuration", wrapper.GetIssuerMetadata, options.OperationMiddlewares["getIssuerMetadata"]...)
 	router.GET(options.BaseURL+"/admin/audit-events", wrapper.ListAuditEvents, options.OperationMiddlewares["listAuditEvents"]...)
 	router.GET(options.BaseURL+"/admin/audit-events/integrity", wrapper.CheckAuditIntegrity, options.OperationMiddlewares["checkAuditIntegrity"]...)
+	router.GET(options.BaseURL+"/admin/credential-review", wrapper.ReviewCredentials, options.OperationMiddlewares["reviewCredentials"]...)
 	router.DELETE(options.BaseURL+"/admin/held-usernames/:username", wrapper.ReleaseHeldUsername, options.OperationMiddlewares["releaseHeldUsername"]...)
 	router.GET(options.BaseURL+"/admin/naming-rule", wrapper.GetNamingRule, options.OperationMiddlewares["getNamingRule"]...)
 	router.PUT(options.BaseURL+"/admin/naming-rule", wrapper.SetNamingRule, options.OperationMiddlewares["setNamingRule"]...)
@@ -3563,6 +3833,48 @@ func (response CheckAuditIntegrity200JSONResponse) VisitCheckAuditIntegrityRespo
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCredentialsRequestObject struct {
+	Params ReviewCredentialsParams
+}
+
+type ReviewCredentialsResponseObject interface {
+	VisitReviewCredentialsResponse(w http.ResponseWriter) error
+}
+
+type ReviewCredentials200JSONResponse CredentialReview
+
+func (response ReviewCredentials200JSONResponse) VisitReviewCredentialsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCredentials200TextCsvResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response ReviewCredentials200TextCsvResponse) VisitReviewCredentialsResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/csv")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
 	return err
 }
 
@@ -4639,6 +4951,9 @@ type StrictServerInterface interface {
 	// CheckAuditIntegrity Check that the audit trail is whole
 	// (GET /admin/audit-events/integrity)
 	CheckAuditIntegrity(ctx context.Context, request CheckAuditIntegrityRequestObject) (CheckAuditIntegrityResponseObject, error)
+	// ReviewCredentials Review the credentials of users
+	// (GET /admin/credential-review)
+	ReviewCredentials(ctx context.Context, request ReviewCredentialsRequestObject) (ReviewCredentialsResponseObject, error)
 	// ReleaseHeldUsername Release a held name early
 	// (DELETE /admin/held-usernames/{username})
 	ReleaseHeldUsername(ctx context.Context, request ReleaseHeldUsernameRequestObject) (ReleaseHeldUsernameResponseObject, error)
@@ -4886,6 +5201,31 @@ func (sh *strictHandler) CheckAuditIntegrity(ctx echo.Context, params CheckAudit
 		return err
 	} else if validResponse, ok := response.(CheckAuditIntegrityResponseObject); ok {
 		return validResponse.VisitCheckAuditIntegrityResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReviewCredentials operation middleware
+func (sh *strictHandler) ReviewCredentials(ctx echo.Context, params ReviewCredentialsParams) error {
+	var request ReviewCredentialsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReviewCredentials(ctx.Request().Context(), request.(ReviewCredentialsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReviewCredentials")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReviewCredentialsResponseObject); ok {
+		return validResponse.VisitReviewCredentialsResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -88,6 +88,7 @@ func requests(s *service) map[string]request {
 		"unlockUser":               {http.MethodPost, bo + "/unlock", map[string]string{"reason": "\x00"}},
 		"endUserSessions":          {http.MethodDelete, bo + "/sessions", nil},
 		"resolveUsername":          {http.MethodGet, "/attribution/usernames/bo", nil},
+		"reviewCredentials":        {http.MethodGet, "/admin/credential-review", nil},
 		"listAuditEvents":          {http.MethodGet, "/admin/audit-events", nil},
 		"checkAuditIntegrity":      {http.MethodGet, "/admin/audit-events/integrity", nil},
 		"getAccountPasswordPolicy": {http.MethodGet, "/admin/password-policy", nil},
@@ -160,7 +161,7 @@ func expected(operation, actor string) string {
 	const served, noToken, forbidden, noScope, mustChange = "served", "unauthorized", "forbidden", "insufficient_scope", "must_change_password"
 	ownAffairs := slices.Contains([]string{"listMySessions", "endMySession", "endMyOtherSessions", "listMyActivity"}, operation)
 	self := ownAffairs || slices.Contains([]string{"signOut", "getMe", "getMyCredentials", "changeMyCredentials", "checkPassword"}, operation)
-	reading := slices.Contains([]string{"listUsers", "getUser", "getUsernameHistory", "getAccountPasswordPolicy", "getNamingRule", "lookUpUsername"}, operation)
+	reading := slices.Contains([]string{"listUsers", "getUser", "getUsernameHistory", "reviewCredentials", "getAccountPasswordPolicy", "getNamingRule", "lookUpUsername"}, operation)
 	writing := slices.Contains([]string{"setAccountPasswordPolicy", "setNamingRule", "createUser", "changeUser"}, operation)
 	changing := slices.Contains([]string{"changeUserCredentials", "resetPassword", "lockUser", "releaseHeldUsername", "unlockUser", "endUserSessions"}, operation)
 	auditing := slices.Contains([]string{"listAuditEvents", "checkAuditIntegrity"}, operation)

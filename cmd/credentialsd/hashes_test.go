@@ -356,6 +356,9 @@ func TestResponses_holdNoPassword(t *testing.T) {
 		"ChangedCredentials.must_change_password", "Me.must_change_password", "PasswordResetResult.must_change_password", "SecurityLockResult.password_disabled",
 		"SessionTokens.must_change_password", "PasswordPolicy.breached_passwords", "PasswordPolicy.passwordrules",
 		"VerificationResult.must_change_password", "CreatedUser.temporary_password",
+		"ReviewedUser.password_changed_at", "ReviewedUser.password_age_days", "ReviewedUser.password_set_by", "ReviewedUser.hash_scheme", "ReviewedUser.hash_legacy",
+		"ReviewedUser.must_change_password", "ReviewedUser.password_disabled", "ReviewSummary.must_change_password", "ReviewSummary.password_disabled",
+		"ReviewSummary.no_password", "ReviewSummary.password_older_than_days", "Findings.old_password",
 	}
 	suspicious := regexp.MustCompile("(?i)password|secret|hash|salt|hint|pepper|question")
 	types := declaredTypes(t, "../../api/server.gen.go")

@@ -100,6 +100,7 @@ func TestAccountPolicy_boundsAndReach(t *testing.T) {
 		}{
 			{map[string]any{"min_length": 7}, "/min_length invalid"}, {map[string]any{"min_length": 65}, "/min_length invalid"},
 			{map[string]any{"min_length": 0}, "/min_length invalid"}, {map[string]any{"username_hold_days": 29}, "/username_hold_days invalid"},
+			{map[string]any{"max_places": 0}, "/max_places invalid"}, {map[string]any{"max_places": 21}, "/max_places invalid"},
 			{map[string]any{"username_hold_days": 3651}, "/username_hold_days invalid"}, {map[string]any{"reset_methods": []string{}}, "/reset_methods invalid"},
 			{map[string]any{"blocked_words": slices.Repeat([]string{"word"}, 2000)}, "/blocked_words invalid"},
 		} {
@@ -124,7 +125,7 @@ func TestAccountPolicy_boundsAndReach(t *testing.T) {
 			t.Errorf("audited: %+v", done)
 		}
 		var refusals []string
-		for _, e := range s.events("account.change_refused")[7:] { // after those of the bounds
+		for _, e := range s.events("account.change_refused")[9:] { // after those of the bounds
 			refusals = append(refusals, e.Actor.Username+" "+e.Details.Code)
 		}
 		if diff := cmp.Diff([]string{"erin forbidden", "erin forbidden", "ada precondition_failed", "ada not_found"}, refusals); diff != "" {

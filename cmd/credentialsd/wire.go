@@ -20,6 +20,7 @@ import (
 	"github.com/salesexec/credentials/internal/notice"
 	"github.com/salesexec/credentials/internal/password"
 	"github.com/salesexec/credentials/internal/password/breach"
+	"github.com/salesexec/credentials/internal/review"
 	"github.com/salesexec/credentials/internal/secret"
 	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/store"
@@ -125,7 +126,7 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 	return &app{
 		api: httpapi.New(httpapi.Config{
 			PublicURL: settings.PublicURL, AccountURL: settings.AccountURL, Mailbox: w.mails(outgoing), AllowedOrigins: settings.AllowedOrigins, TrustedProxies: settings.TrustedProxies, RateLimit: settings.RateLimit,
-			Sessions: sessions, Credentials: credentials, Clients: clients, Trail: audit.NewTrail(s, w.now), Limiter: limiter, JWKS: keys.issuer.JWKS,
+			Sessions: sessions, Credentials: credentials, Clients: clients, Trail: audit.NewTrail(s, w.now), Reviewer: review.New(s, hasher.Describe, w.now), Limiter: limiter, JWKS: keys.issuer.JWKS,
 			Observe: measures.served, Now: w.now, Log: log,
 		}),
 		ops: health, health: health, store: s, keys: keys, post: outgoing, log: log, now: w.now,

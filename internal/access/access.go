@@ -192,6 +192,7 @@ func Table() []Rule {
 		{Operation: "resolveUsername", Scope: ScopeAttribution},
 		{Operation: "verifyCredentials", Scope: ScopeVerify},
 
+		{Operation: "reviewCredentials", Role: user.Administrator, Scope: ScopeUsersRead},
 		{Operation: "listAuditEvents", Role: user.Administrator, Scope: ScopeAuditRead},
 		{Operation: "checkAuditIntegrity", Role: user.Administrator, Scope: ScopeAuditRead},
 		{Operation: "getAccountPasswordPolicy", Role: user.Administrator, Scope: ScopeUsersRead},

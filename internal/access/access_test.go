@@ -143,7 +143,7 @@ func TestAllow_matrix(t *testing.T) {
 		"showResetPage": public, "showConfirmEmailPage": public, "showRevertPage": public, "getDevMail": public, "getChangePassword": public,
 		"signOut": self, "getMe": self, "getMyCredentials": self, "changeMyCredentials": self, "checkPassword": self,
 		"listMySessions": ownAffairs, "endMySession": ownAffairs, "endMyOtherSessions": ownAffairs, "listMyActivity": ownAffairs,
-		"listUsers": administration("reader"), "getUser": administration("reader"), "getUsernameHistory": administration("reader"),
+		"listUsers": administration("reader"), "getUser": administration("reader"), "getUsernameHistory": administration("reader"), "reviewCredentials": administration("reader"),
 		"createUser": administration("writer"), "changeUser": administration("writer"), "unlockUser": administration("manager"),
 		"endUserSessions": administration("manager"), "resolveUsername": services("attributor"),
 		"changeUserCredentials": administration("manager"), "resetPassword": administration("resetter"), "lockUser": administration("resetter"),

@@ -20,47 +20,48 @@ type Action string
 
 // The closed set of actions. They are stored and exported: a name never changes its meaning.
 const (
-	SignedIn            Action = "session.signed_in"           // the right password opened a session
-	SignInFailed        Action = "session.sign_in_failed"      // an attempt opened none; the code says why, the caller never learns it
-	SessionEnded        Action = "session.ended"               // one session was ended: signed out, or too many wrong current passwords in it
-	SessionReuse        Action = "session.refresh_reused"      // an outgrown refresh token came back, which ended its session
-	CredentialsChanged  Action = "credentials.changed"         // username, e-mail or password were changed, by the user or by somebody who manages it
-	ChangeRefused       Action = "credentials.change_refused"  // a change or a reset was not made; the code and the violations say why
-	PasswordReset       Action = "password.reset"              // an administrator or a service replaced a user's password by a temporary one
-	ResetLinkSent       Action = "password.reset_link_sent"    // a one-time link to choose a new password was mailed to the user
-	ResetLinkUsed       Action = "password.reset_link_used"    // the user chose a new password by the mailed link
-	CredentialsReverted Action = "credentials.reverted"        // "this wasn't me": username and e-mail are as before, the password is disabled
-	SecurityLocked      Action = "user.security_locked"        // for a security concern every session and link ended and the password was disabled
-	NoticeGivenUp       Action = "notice.given_up"             // a mail to the user could not be delivered in time
-	PasswordDisabled    Action = "password.disabled"           // too many consecutive failures: the password opens nothing until it is reset
-	PasswordVerified    Action = "password.verified"           // another service had a name and a password checked, and they were right
-	VerifyFailed        Action = "password.verify_failed"      // they were not; the code says why, the service never learns it
-	PasswordRehashed    Action = "password.rehashed"           // a sign-in replaced an outdated hash by a stronger one of the same password
-	UserCreated         Action = "user.created"                // an administrator, a service or the operator made a user
-	UserImported        Action = "user.imported"               // the operator brought a user of another system in, with the scheme of its hash
-	UserChanged         Action = "user.changed"                // role, team, further teams or display name of a user were changed
-	UserDisabled        Action = "user.disabled"               // a user may not sign in any more; all sessions were ended
-	UserEnabled         Action = "user.enabled"                // a user may sign in again
-	UserUnlocked        Action = "user.unlocked"               // the delays after failed attempts were lifted
-	SessionsRevoked     Action = "session.all_revoked"         // an administrator or a service ended all sessions of a user
-	ServiceCreated      Action = "service.created"             // the operator registered a client
-	ServiceRotated      Action = "service.secret_rotated"      // the operator gave a client a further secret
-	ServiceDisabled     Action = "service.disabled"            // the operator made a client's secrets and tokens good for nothing
-	ServiceEnabled      Action = "service.enabled"             // the operator took that back
-	ServiceTokenIssued  Action = "service.token_issued"        // a client proved itself and got a token
-	ServiceTokenRefused Action = "service.token_refused"       // a client did not prove itself, or asked for more than it was given
-	SessionsEnded       Action = "session.others_ended"        // a user ended all own sessions but the one in use
-	NameReleased        Action = "username.released"           // a held name was released before its time: anybody can take it
-	PolicyChanged       Action = "account.policy_changed"      // an account's rules for passwords, held names and resets were replaced
-	NamingRuleChanged   Action = "account.naming_rule_changed" // an account's rule for usernames was replaced
-	SettingsRefused     Action = "account.change_refused"      // an account's settings were not changed; the code and the violations say why
-	Pruned              Action = "audit.pruned"                // the operator removed the oldest events of the account's trail
+	SignedIn            Action = "session.signed_in"            // the right password opened a session
+	SignInFailed        Action = "session.sign_in_failed"       // an attempt opened none; the code says why, the caller never learns it
+	SessionEnded        Action = "session.ended"                // one session was ended: signed out, or too many wrong current passwords in it
+	SessionReuse        Action = "session.refresh_reused"       // an outgrown refresh token came back, which ended its session
+	CredentialsChanged  Action = "credentials.changed"          // username, e-mail or password were changed, by the user or by somebody who manages it
+	ChangeRefused       Action = "credentials.change_refused"   // a change or a reset was not made; the code and the violations say why
+	PasswordReset       Action = "password.reset"               // an administrator or a service replaced a user's password by a temporary one
+	ResetLinkSent       Action = "password.reset_link_sent"     // a one-time link to choose a new password was mailed to the user
+	ResetLinkUsed       Action = "password.reset_link_used"     // the user chose a new password by the mailed link
+	CredentialsReverted Action = "credentials.reverted"         // "this wasn't me": username and e-mail are as before, the password is disabled
+	SecurityLocked      Action = "user.security_locked"         // for a security concern every session and link ended and the password was disabled
+	NoticeGivenUp       Action = "notice.given_up"              // a mail to the user could not be delivered in time
+	PasswordDisabled    Action = "password.disabled"            // too many consecutive failures: the password opens nothing until it is reset
+	PasswordVerified    Action = "password.verified"            // another service had a name and a password checked, and they were right
+	VerifyFailed        Action = "password.verify_failed"       // they were not; the code says why, the service never learns it
+	PasswordRehashed    Action = "password.rehashed"            // a sign-in replaced an outdated hash by a stronger one of the same password
+	UserCreated         Action = "user.created"                 // an administrator, a service or the operator made a user
+	UserImported        Action = "user.imported"                // the operator brought a user of another system in, with the scheme of its hash
+	UserChanged         Action = "user.changed"                 // role, team, further teams or display name of a user were changed
+	UserDisabled        Action = "user.disabled"                // a user may not sign in any more; all sessions were ended
+	UserEnabled         Action = "user.enabled"                 // a user may sign in again
+	UserUnlocked        Action = "user.unlocked"                // the delays after failed attempts were lifted
+	SessionsRevoked     Action = "session.all_revoked"          // an administrator or a service ended all sessions of a user
+	ServiceCreated      Action = "service.created"              // the operator registered a client
+	ServiceRotated      Action = "service.secret_rotated"       // the operator gave a client a further secret
+	ServiceDisabled     Action = "service.disabled"             // the operator made a client's secrets and tokens good for nothing
+	ServiceEnabled      Action = "service.enabled"              // the operator took that back
+	ServiceTokenIssued  Action = "service.token_issued"         // a client proved itself and got a token
+	ServiceTokenRefused Action = "service.token_refused"        // a client did not prove itself, or asked for more than it was given
+	SessionsEnded       Action = "session.others_ended"         // a user ended all own sessions but the one in use
+	NameReleased        Action = "username.released"            // a held name was released before its time: anybody can take it
+	PolicyChanged       Action = "account.policy_changed"       // an account's rules for passwords, held names and resets were replaced
+	NamingRuleChanged   Action = "account.naming_rule_changed"  // an account's rule for usernames was replaced
+	CredentialsReviewed Action = "account.credentials_reviewed" // the credential review was opened, or exported
+	SettingsRefused     Action = "account.change_refused"       // an account's settings were not changed; the code and the violations say why
+	Pruned              Action = "audit.pruned"                 // the operator removed the oldest events of the account's trail
 )
 
 // Actions returns every action there is, sorted.
 func Actions() []Action {
 	return []Action{
-		SettingsRefused, NamingRuleChanged, PolicyChanged, Pruned, ChangeRefused, CredentialsChanged, CredentialsReverted, NoticeGivenUp,
+		SettingsRefused, CredentialsReviewed, NamingRuleChanged, PolicyChanged, Pruned, ChangeRefused, CredentialsChanged, CredentialsReverted, NoticeGivenUp,
 		PasswordDisabled, PasswordRehashed, PasswordReset, ResetLinkSent, ResetLinkUsed, PasswordVerified, VerifyFailed, ServiceCreated, ServiceDisabled, ServiceEnabled,
 		ServiceRotated, ServiceTokenIssued, ServiceTokenRefused, SessionsRevoked, SessionEnded, SessionsEnded, SessionReuse, SignInFailed, SignedIn,
 		UserChanged, UserCreated, UserDisabled, UserEnabled, UserImported, SecurityLocked, UserUnlocked, NameReleased,
@@ -137,6 +138,9 @@ type Details struct {
 	Events         int64            `json:"events,omitempty"`   // how many events were pruned
 	Sequence       int64            `json:"sequence,omitempty"` // of the last event that was pruned
 	Chain          string           `json:"chain,omitempty"`    // of that event: what is left can be verified from there
+	Format         string           `json:"format,omitempty"`   // of a credential review: json, csv
+	Findings       []string         `json:"findings,omitempty"` // that a credential review was narrowed to
+	Team           user.Team        `json:"team,omitempty"`     // that it was narrowed to
 }
 
 // Event is one thing that happened.

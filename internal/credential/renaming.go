@@ -65,16 +65,22 @@ func NameViolations(account user.Account, key, email string) ([]change.FieldErro
 	if err != nil {
 		return nil, fmt.Errorf("credential: account %s: %w", account.ID, err)
 	}
+	var wrong []change.FieldError
+	for _, f := range CheckName(naming, key, email) {
+		wrong = append(wrong, nameError(f))
+	}
+	return wrong, nil
+}
+
+// CheckName is the rule that NameViolations enforces, for an account whose naming rule is compiled already: the report of who
+// violates it and the doors that enforce it are one code.
+func CheckName(naming *identifier.Naming, key, email string) []*identifier.Error {
 	found := naming.Check(key, email)
 	kept := slices.ContainsFunc(found, func(wrong *identifier.Error) bool { return wrong.Code == identifier.CodeReserved })
 	if identifier.Reserved(key) && !kept {
 		found = append(found, &identifier.Error{Code: identifier.CodeReserved, Detail: "This name is reserved. Choose another one."})
 	}
-	var wrong []change.FieldError
-	for _, f := range found {
-		wrong = append(wrong, nameError(f))
-	}
-	return wrong, nil
+	return found
 }
 
 // parse allows a user the own confirmed address, and an administrator any (product.md decision 11). The error is an

@@ -26,6 +26,9 @@ const (
 	maxHoldDays = 3650
 )
 
+// maxPlacesCeiling bounds what an account may call plausible: beyond 20 networks within an hour the rule would find nobody.
+const maxPlacesCeiling = 20
+
 // Account finds the account whose settings the actor asks for: the own one, or for a service of every account the one it
 // names. ErrNotFound for any other, and *change.RejectedError when such a service names none.
 func (m *Manager) Account(ctx context.Context, actor access.Actor, named string) (user.Account, error) {
@@ -141,6 +144,9 @@ func (m *Manager) foldPolicy(p user.Policy) (user.Policy, []change.FieldError) {
 	}
 	if p.HoldDays != 0 && (p.HoldDays < minHoldDays || p.HoldDays > maxHoldDays) {
 		invalid("/username_hold_days", fmt.Sprintf("Use %d to %d.", minHoldDays, maxHoldDays))
+	}
+	if p.MaxPlaces < 0 || p.MaxPlaces > maxPlacesCeiling {
+		invalid("/max_places", fmt.Sprintf("Use 1 to %d.", maxPlacesCeiling))
 	}
 	if p.ResetMethods, detail = m.orderMethods(p.ResetMethods); detail != "" {
 		invalid("/reset_methods", detail)

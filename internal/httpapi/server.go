@@ -1,7 +1,7 @@
 // Package httpapi speaks HTTP: routing, binding, middleware, translation of requests and results, problem documents.
 // Echo is used here and in package api, and nowhere else.
 //
-// It depends on package api and on the use cases (session, credential, client, audit), and decides nothing itself.
+// It depends on package api and on the use cases (session, credential, client, audit, review), and decides nothing itself.
 package httpapi
 
 import (
@@ -22,6 +22,7 @@ import (
 	"github.com/salesexec/credentials/internal/client"
 	"github.com/salesexec/credentials/internal/credential"
 	"github.com/salesexec/credentials/internal/notice"
+	"github.com/salesexec/credentials/internal/review"
 	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/throttle"
 )
@@ -37,6 +38,7 @@ type Config struct {
 	Credentials    *credential.Manager
 	Clients        *client.Registry
 	Trail          *audit.Trail
+	Reviewer       *review.Reviewer
 	Limiter        *throttle.Limiter
 	JWKS           func() ([]byte, error)
 	Mailbox        func(ctx context.Context) ([]notice.Mail, error)           // of dev, once what waits is delivered; nil elsewhere
@@ -53,6 +55,7 @@ type Server struct {
 	credentials *credential.Manager
 	clients     *client.Registry
 	trail       *audit.Trail
+	reviewer    *review.Reviewer
 	pages       *pages
 }
 
@@ -60,7 +63,7 @@ var _ api.StrictServerInterface = (*Server)(nil)
 
 // New returns the handler of the API.
 func New(config Config) http.Handler {
-	s := &Server{config: config, log: config.Log, sessions: config.Sessions, credentials: config.Credentials, clients: config.Clients, trail: config.Trail, pages: newPages()}
+	s := &Server{config: config, log: config.Log, sessions: config.Sessions, credentials: config.Credentials, clients: config.Clients, trail: config.Trail, reviewer: config.Reviewer, pages: newPages()}
 	e := echo.New()
 	e.Binder = binder{}
 	e.HTTPErrorHandler = s.errorHandler

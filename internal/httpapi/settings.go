@@ -80,7 +80,7 @@ func (s *Server) GetAccountPasswordPolicy(ctx context.Context, request api.GetAc
 // SetAccountPasswordPolicy replaces what an account asks of passwords itself.
 func (s *Server) SetAccountPasswordPolicy(ctx context.Context, request api.SetAccountPasswordPolicyRequestObject) (api.SetAccountPasswordPolicyResponseObject, error) {
 	body := request.Body
-	wanted := user.Policy{MinLength: given(body.MinLength), BlockedWords: body.BlockedWords, HoldDays: given(body.UsernameHoldDays)}
+	wanted := user.Policy{MinLength: given(body.MinLength), BlockedWords: body.BlockedWords, HoldDays: given(body.UsernameHoldDays), MaxPlaces: given(body.MaxPlaces)}
 	if body.ResetMethods != nil {
 		wanted.ResetMethods = converted[user.ResetMethod](body.ResetMethods)
 	}
@@ -158,7 +158,7 @@ func policyShown(p user.Policy) api.AccountPasswordPolicy {
 	}
 	return api.AccountPasswordPolicy{
 		MinLength: numberOrNull(p.MinLength), BlockedWords: converted[string](p.BlockedWords), UsernameHoldDays: numberOrNull(p.HoldDays),
-		ResetMethods: converted[api.ResetMethod](methods),
+		ResetMethods: converted[api.ResetMethod](methods), MaxPlaces: numberOrNull(p.MaxPlaces),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"mime"
 	"net/http"
 	"slices"
@@ -142,22 +143,32 @@ type exported struct {
 	export *audit.Export
 }
 
-// VisitListAuditEventsResponse streams the export. What goes wrong from here on can be told by breaking off only: the
-// connection is cut, so that nobody takes a part for the whole.
+// VisitListAuditEventsResponse streams the export.
 func (e exported) VisitListAuditEventsResponse(w http.ResponseWriter) error {
-	ctx, cancel := unhurried(e.ctx, trailTime)
+	e.server.stream(e.ctx, w, mediaLines, e.export)
+	return nil
+}
+
+// windows is what is written a window at a time; before each, ready is asked whether to go on.
+type windows interface {
+	Write(ctx context.Context, w io.Writer, ready func() error) error
+}
+
+// stream answers with what may be long. What goes wrong from here on can be told by breaking off only: the connection is cut, so
+// that nobody takes a part for the whole.
+func (s *Server) stream(ctx context.Context, w http.ResponseWriter, media string, content windows) {
+	ctx, cancel := unhurried(ctx, trailTime)
 	defer cancel()
-	w.Header().Set("Content-Type", mediaLines)
+	w.Header().Set("Content-Type", media)
 	w.WriteHeader(http.StatusOK)
 	connection := http.NewResponseController(w)
-	err := e.export.Write(ctx, w, func() error {
+	err := content.Write(ctx, w, func() error {
 		return connection.SetWriteDeadline(time.Now().Add(windowTime)) // the network knows no other clock
 	})
 	if err != nil {
-		e.server.log.WarnContext(ctx, "an export was broken off", "request_id", originOf(ctx).RequestID, "error", err.Error())
+		s.log.WarnContext(ctx, "an export was broken off", "request_id", originOf(ctx).RequestID, "error", err.Error())
 		_ = connection.SetWriteDeadline(time.Unix(1, 0)) // the end of the stream cannot be written any more
 	}
-	return nil
 }
 
 // prefersLines tells whether the caller asked for a stream of lines, and not just as well for JSON.

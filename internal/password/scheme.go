@@ -61,3 +61,16 @@ func Scheme(stored string) string {
 	}
 	return hash.scheme()
 }
+
+// Describe names the scheme of a stored hash as Scheme does, and tells whether it is legacy: in any way less than what the
+// Hasher makes today, so that the next right sign-in would replace it. What cannot be verified is legacy; no hash is not.
+func (h *Hasher) Describe(stored string) (scheme string, legacy bool) {
+	if stored == "" {
+		return "none", false
+	}
+	hash, err := parseStored(stored)
+	if err != nil {
+		return "unknown", true
+	}
+	return hash.scheme(), hash.outdated(h.params)
+}

@@ -33,3 +33,10 @@ func (s *Store) ExplainMembers(ctx context.Context, actor access.Actor, f creden
 	err := s.query(ctx).Raw("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) "+statement, values...).Scan(&lines).Error
 	return strings.Join(lines, "\n"), err
 }
+
+// ExplainUses returns the plan by which PostgreSQL finds the uses of sessions.
+func (s *Store) ExplainUses(ctx context.Context, users []user.ID) (string, error) {
+	var lines []string
+	err := s.query(ctx).Raw("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) "+usesStatement, users, users).Scan(&lines).Error
+	return strings.Join(lines, "\n"), err
+}

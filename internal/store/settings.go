@@ -28,6 +28,7 @@ type accountRow struct {
 	NamingMaxLength   int
 	ReservedNames     string
 	NamingVersion     int64
+	MaxPlaces         int
 	CreatedAt         time.Time
 }
 
@@ -36,13 +37,13 @@ func (accountRow) TableName() string { return "accounts" }
 // accountColumns are those of an accountRow that an account is read from.
 func accountColumns() []string {
 	return []string{"id", "name", "min_password_length", "blocked_words", "hold_days", "reset_methods", "policy_version", "naming_kind",
-		"naming_template", "naming_regex", "naming_min_length", "naming_max_length", "reserved_names", "naming_version"}
+		"naming_template", "naming_regex", "naming_min_length", "naming_max_length", "reserved_names", "naming_version", "max_places"}
 }
 
 func (r accountRow) account() (user.Account, error) {
 	account := user.Account{
 		ID: r.ID, Name: r.Name, PolicyVersion: r.PolicyVersion, NamingVersion: r.NamingVersion,
-		Policy: user.Policy{MinLength: r.MinPasswordLength, HoldDays: r.HoldDays},
+		Policy: user.Policy{MinLength: r.MinPasswordLength, HoldDays: r.HoldDays, MaxPlaces: r.MaxPlaces},
 		Naming: identifier.Rule{
 			Kind: identifier.Kind(r.NamingKind), Template: r.NamingTemplate, Regex: r.NamingRegex,
 			MinLength: r.NamingMinLength, MaxLength: r.NamingMaxLength,
@@ -108,7 +109,7 @@ func settingValues(s *change.Settings) (values map[string]any, version string, e
 		}
 		methods, err := listText(p.ResetMethods)
 		return map[string]any{
-			"min_password_length": p.MinLength, "blocked_words": words, "hold_days": p.HoldDays, "reset_methods": methods,
+			"min_password_length": p.MinLength, "blocked_words": words, "hold_days": p.HoldDays, "reset_methods": methods, "max_places": p.MaxPlaces,
 		}, "policy_version", err
 	}
 	n := s.Naming

@@ -18,7 +18,7 @@ import (
 )
 
 func policy() user.Policy {
-	return user.Policy{MinLength: 20, BlockedWords: []string{"acme", "road runner"}, HoldDays: 40, ResetMethods: []user.ResetMethod{user.Set, user.Link}}
+	return user.Policy{MinLength: 20, BlockedWords: []string{"acme", "road runner"}, HoldDays: 40, ResetMethods: []user.ResetMethod{user.Set, user.Link}, MaxPlaces: 5}
 }
 
 func naming() identifier.Rule {

@@ -42,6 +42,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		"an e-mail signs in where the rule says so":            testEmailSignsIn,
 		"a held name is released once":                         testFree,
 		"live sessions are listed, and ended once":             testLiveSessions,
+		"uses of sessions are told in the order of time":       testUses,
 		"a user's activity is the user's own":                  testActivity,
 		"SigningKeys are sealed and one of two new ones wins":  testSigningKeys,
 		"clients are registered, disabled and listed":          testClients,

@@ -187,6 +187,19 @@ type Policy struct {
 	BlockedWords []string      `json:"blocked_words,omitempty"`      // folded words that a password must not consist of
 	HoldDays     int           `json:"username_hold_days,omitempty"` // how long released names are held for their former owner
 	ResetMethods []ResetMethod `json:"reset_methods,omitempty"`      // those that are allowed; none listed: all
+	MaxPlaces    int           `json:"max_places,omitempty"`         // networks that one person plausibly signs in from within an hour: 1 to 20
+}
+
+// DefaultMaxPlaces is how many networks one person plausibly signs in from within an hour where the account says nothing else: the
+// office, the phone's and the one at home.
+const DefaultMaxPlaces = 3
+
+// Places returns from how many networks within an hour sessions may be in use before the credential review asks who uses them.
+func (p Policy) Places() int {
+	if p.MaxPlaces == 0 {
+		return DefaultMaxPlaces
+	}
+	return p.MaxPlaces
 }
 
 // Allows tells whether passwords may be reset by the method.

@@ -377,6 +377,36 @@ func (e ResetMethod) Valid() bool {
 	}
 }
 
+// Defines values for ReviewFinding.
+const (
+	ReviewFindingDormant         ReviewFinding = "dormant"
+	ReviewFindingLegacyHash      ReviewFinding = "legacy_hash"
+	ReviewFindingManyPlaces      ReviewFinding = "many_places"
+	ReviewFindingNamingViolation ReviewFinding = "naming_violation"
+	ReviewFindingNeverChanged    ReviewFinding = "never_changed"
+	ReviewFindingOldPassword     ReviewFinding = "old_password"
+)
+
+// Valid indicates whether the value is a known member of the ReviewFinding enum.
+func (e ReviewFinding) Valid() bool {
+	switch e {
+	case ReviewFindingDormant:
+		return true
+	case ReviewFindingLegacyHash:
+		return true
+	case ReviewFindingManyPlaces:
+		return true
+	case ReviewFindingNamingViolation:
+		return true
+	case ReviewFindingNeverChanged:
+		return true
+	case ReviewFindingOldPassword:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Role.
 const (
 	RoleAdministrator Role = "administrator"
@@ -554,6 +584,10 @@ type AccountPasswordPolicy struct {
 	// places, say. They are kept in lower case.
 	BlockedWords []string `json:"blocked_words"`
 
+	// MaxPlaces From how many networks within an hour the sessions of one person are plausibly in use, 3 if nothing is said. The
+	// credential review flags who is above it (`many_places`); nobody is kept from signing in.
+	MaxPlaces *int `json:"max_places" null:"allowed"`
+
 	// MinLength The fewest code points of a password; below 15 only where people sign in with a second factor elsewhere.
 	MinLength *int `json:"min_length" null:"allowed"`
 
@@ -569,6 +603,10 @@ type AccountPasswordPolicyChange struct {
 	// BlockedWords Words that a password must not consist of, with nothing but digits and signs beside them: names of products and
 	// places, say. They are kept in lower case.
 	BlockedWords []string `json:"blocked_words,omitempty"`
+
+	// MaxPlaces From how many networks within an hour the sessions of one person are plausibly in use, 3 if nothing is said. The
+	// credential review flags who is above it (`many_places`); nobody is kept from signing in.
+	MaxPlaces *int `json:"max_places,omitempty" null:"allowed"`
 
 	// MinLength The fewest code points of a password; below 15 only where people sign in with a second factor elsewhere.
 	MinLength *int `json:"min_length,omitempty" null:"allowed"`
@@ -683,6 +721,7 @@ type ActivityList struct {
 // | action | what happened |
 // |---|---|
 // | `account.change_refused` | An account's settings were not changed; `code` and `violations` say why. |
+// | `account.credentials_reviewed` | The credential review was opened or exported; `format`, `team` and `findings` say how. |
 // | `account.naming_rule_changed` | The account's rule for usernames was replaced. |
 // | `account.policy_changed` | The account's rules for passwords, held names and resets were replaced. |
 // | `audit.pruned` | The operator removed the oldest events of the account's trail. |
@@ -751,6 +790,12 @@ type AuditDetails struct {
 	// Failures Failed attempts in a row up to then.
 	Failures *int `json:"failures,omitempty"`
 
+	// Findings What a credential review was narrowed to.
+	Findings []ReviewFinding `json:"findings,omitempty"`
+
+	// Format Of a credential review, `json` or `csv`.
+	Format *string `json:"format,omitempty"`
+
 	// Issuer Who vouched for the actor, if it was an issuer beside this service.
 	Issuer *string `json:"issuer,omitempty"`
 
@@ -813,6 +858,9 @@ type AuditDetails struct {
 	// SessionsEnded How many sessions it ended.
 	SessionsEnded *int `json:"sessions_ended,omitempty"`
 
+	// Team A place in the account's tree of branches, as a path; `/` is the whole company.
+	Team *Team `json:"team,omitempty"`
+
 	// Typed A fingerprint of a name that nobody has; the name may be a mistyped password.
 	Typed *string `json:"typed,omitempty"`
 
@@ -833,6 +881,7 @@ type AuditEvent struct {
 	// | action | what happened |
 	// |---|---|
 	// | `account.change_refused` | An account's settings were not changed; `code` and `violations` say why. |
+	// | `account.credentials_reviewed` | The credential review was opened or exported; `format`, `team` and `findings` say how. |
 	// | `account.naming_rule_changed` | The account's rule for usernames was replaced. |
 	// | `account.policy_changed` | The account's rules for passwords, held names and resets were replaced. |
 	// | `audit.pruned` | The operator removed the oldest events of the account's trail. |
@@ -982,6 +1031,7 @@ type AuditPartyKind string
 // AuditPolicy The account's rules for passwords, held names and resets, as far as they differed from the deployment's.
 type AuditPolicy struct {
 	BlockedWords     []string `json:"blocked_words,omitempty"`
+	MaxPlaces        *int     `json:"max_places,omitempty"`
 	MinLength        *int     `json:"min_length,omitempty"`
 	ResetMethods     []string `json:"reset_methods,omitempty"`
 	UsernameHoldDays *int     `json:"username_hold_days,omitempty"`
@@ -1065,6 +1115,17 @@ type CreatedUser struct {
 	// TemporaryPassword The password for the first sign-in. It is not shown again.
 	TemporaryPassword string `json:"temporary_password"`
 	User              User   `json:"user"`
+}
+
+// CredentialReview defines model for CredentialReview.
+type CredentialReview struct {
+	Items []ReviewedUser `json:"items"`
+
+	// NextCursor Send it as `cursor` to get the next page; `null` on the last one.
+	NextCursor *string `json:"next_cursor"`
+
+	// Summary Of all users that `team`, `role` and `status` select, whatever findings the page is narrowed to.
+	Summary *ReviewSummary `json:"summary,omitempty"`
 }
 
 // Credentials defines model for Credentials.
@@ -1592,6 +1653,96 @@ type ProblemCode string
 // ResetMethod How the user gets at a new password.
 type ResetMethod string
 
+// ReviewFinding What somebody should look at.
+type ReviewFinding string
+
+// ReviewSummary Of all users that `team`, `role` and `status` select, whatever findings the page is narrowed to.
+type ReviewSummary struct {
+	// Disabled Users who may not sign in.
+	Disabled         int `json:"disabled"`
+	DormantAfterDays int `json:"dormant_after_days"`
+
+	// Findings How many users each finding is about.
+	Findings struct {
+		Dormant         int `json:"dormant"`
+		LegacyHash      int `json:"legacy_hash"`
+		ManyPlaces      int `json:"many_places"`
+		NamingViolation int `json:"naming_violation"`
+		NeverChanged    int `json:"never_changed"`
+		OldPassword     int `json:"old_password"`
+	} `json:"findings"`
+
+	// MaxPlaces The account's, or what the deployment has.
+	MaxPlaces int `json:"max_places"`
+
+	// MustChangePassword Users who must choose a new password.
+	MustChangePassword int `json:"must_change_password"`
+
+	// NoPassword Users who have none.
+	NoPassword int `json:"no_password"`
+
+	// PasswordDisabled Users whose password is disabled.
+	PasswordDisabled      int `json:"password_disabled"`
+	PasswordOlderThanDays int `json:"password_older_than_days"`
+	Users                 int `json:"users"`
+}
+
+// ReviewedUser defines model for ReviewedUser.
+type ReviewedUser struct {
+	DisplayName string `json:"display_name"`
+
+	// Failures Consecutive failures up to now.
+	Failures int             `json:"failures"`
+	Findings []ReviewFinding `json:"findings"`
+
+	// HashLegacy Whether the hash is of an older scheme, or weaker than what is made today.
+	HashLegacy bool `json:"hash_legacy"`
+
+	// HashScheme `argon2id`, `argon2i`, `bcrypt`, `pbkdf2-sha256`, `pbkdf2-sha512`, `aspnet-identity-v2`, `aspnet-identity-v3`, `none` when there is
+	// no password, or `unknown` when the hash cannot be verified.
+	HashScheme string `json:"hash_scheme"`
+
+	// LastSignInAt When the user last signed in; `null` for never.
+	LastSignInAt *time.Time `json:"last_sign_in_at"`
+
+	// MustChangePassword Whether the password is good for choosing a new one only.
+	MustChangePassword bool `json:"must_change_password"`
+
+	// NamingViolations Why the username could not be given today.
+	NamingViolations []Violation `json:"naming_violations"`
+
+	// PasswordAgeDays Whole days since then.
+	PasswordAgeDays *int `json:"password_age_days"`
+
+	// PasswordChangedAt When the password was last set; `null` when that is not known, or there is none.
+	PasswordChangedAt *time.Time `json:"password_changed_at"`
+
+	// PasswordDisabled Whether too many failures, or an administrator, have disabled the password.
+	PasswordDisabled bool `json:"password_disabled"`
+
+	// PasswordSetBy How the password came to be: `self`, `administrator`, `service`, `import` or `operator`; `null` when there is none.
+	PasswordSetBy *string `json:"password_set_by"`
+
+	// Places From how many networks sessions were in use within one hour, at the most.
+	Places int `json:"places"`
+
+	// PlacesAt When that was; `null` when there was none.
+	PlacesAt *time.Time `json:"places_at"`
+
+	// Role What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
+	Role Role `json:"role"`
+
+	// Status Whether the user may sign in at all.
+	Status UserStatus `json:"status"`
+
+	// Team A place in the account's tree of branches, as a path; `/` is the whole company.
+	Team Team `json:"team"`
+
+	// UserID An opaque id that never changes and is never used again.
+	UserID   ID     `json:"user_id"`
+	Username string `json:"username"`
+}
+
 // Role What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
 type Role string
 
@@ -2088,6 +2239,40 @@ type CheckAuditIntegrityParams struct {
 	AccountID *AuditAccount `form:"account_id,omitempty" json:"account_id,omitempty"`
 }
 
+// ReviewCredentialsParams defines parameters for ReviewCredentials.
+type ReviewCredentialsParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+
+	// Team Users of this team and of those below it.
+	Team *Team `form:"team,omitempty" json:"team,omitempty"`
+
+	// Role Users with this role.
+	Role *Role `form:"role,omitempty" json:"role,omitempty"`
+
+	// Status Users with this status.
+	Status *UserStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// Finding Users with this finding; given several times, with all of them.
+	Finding []ReviewFinding `form:"finding,omitempty" json:"finding,omitempty"`
+
+	// PasswordOlderThanDays How old a password is that counts as old.
+	PasswordOlderThanDays *int `form:"password_older_than_days,omitempty" json:"password_older_than_days,omitempty"`
+
+	// DormantAfterDays How long a user has not signed in who counts as dormant; 45 days are those of the CIS Controls, safeguard 5.3.
+	DormantAfterDays *int `form:"dormant_after_days,omitempty" json:"dormant_after_days,omitempty"`
+
+	// Summary Whether the first page has the summary.
+	Summary *bool `form:"summary,omitempty" json:"summary,omitempty"`
+
+	// Limit The most users to answer.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next_cursor` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // ReleaseHeldUsernameParams defines parameters for ReleaseHeldUsername.
 type ReleaseHeldUsernameParams struct {
 	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
@@ -2409,6 +2594,42 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /admin/audit-events/integrity (the `CheckAuditIntegrity` operationId).
 	CheckAuditIntegrity(ctx context.Context, params *CheckAuditIntegrityParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReviewCredentials Review the credentials of users
+	//
+	// What a security audit asks of every user: how old the password is and how it was set, whether its hash is of today's
+	// scheme, the last sign-in, failures, the naming rule, and from how many places sessions were in use at once. Users come
+	// in the order of their ids. An administrator reviews the users of the teams at or below the own ones, and oneself. A
+	// service needs the scope `users:read`; one that is registered for every account names it in `account_id`.
+	//
+	// `findings` of a user are what somebody should look at:
+	//
+	// | finding | meaning |
+	// |---|---|
+	// | `old_password` | The password was set more than `password_older_than_days` ago; when that is not known, the user was made before then. |
+	// | `never_changed` | The password is the one that the user was made or imported with. |
+	// | `legacy_hash` | The hash is of an older scheme, or weaker than what is made today. The next sign-in replaces it. |
+	// | `dormant` | An active user without a sign-in for more than `dormant_after_days`; without any, since it was made. |
+	// | `naming_violation` | The username could not be given today: the account's naming rule or the reserved names forbid it. |
+	// | `many_places` | Within some hour sessions were in use from more networks than `max_places` of `GET /admin/password-policy`. |
+	//
+	// Places are counted by network (IPv4 /24, IPv6 /48) over the sessions of the user that are kept: a session counts when
+	// it was opened and when it was last refreshed, from the network that it was opened from. Sessions are kept until 30 days
+	// after they ran out; tokens of other issuers have none.
+	//
+	// The first page has a `summary` of all users that `team`, `role` and `status` select. It looks at each of them, which can
+	// take a minute or two for a million: `summary=false` leaves it out. Pages that are narrowed to rare findings look at many
+	// users as well.
+	//
+	// With `Accept: text/csv` the answer is one stream of **all** users that match, as a file: UTF-8 with a byte order mark (which
+	// spreadsheet programs need to read it as UTF-8), a line of column names, RFC 4180 quoting, CRLF. A cell that a spreadsheet
+	// could take for a formula begins with an apostrophe. `limit`, `cursor` and `summary` do not go with it. A stream that does
+	// not end as HTTP says was broken off.
+	//
+	// Opening a review, as a first page or as a file, is an event of the audit trail (`account.credentials_reviewed`).
+	//
+	// Corresponds with GET /admin/credential-review (the `ReviewCredentials` operationId).
+	ReviewCredentials(ctx context.Context, params *ReviewCredentialsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ReleaseHeldUsername Release a held name early
 	//
@@ -3155,6 +3376,52 @@ func (c *Core) ListAuditEvents(ctx context.Context, params *ListAuditEventsParam
 // Corresponds with GET /admin/audit-events/integrity (the `CheckAuditIntegrity` operationId).
 func (c *Core) CheckAuditIntegrity(ctx context.Context, params *CheckAuditIntegrityParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCheckAuditIntegrityRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReviewCredentials Review the credentials of users
+//
+// What a security audit asks of every user: how old the password is and how it was set, whether its hash is of today's
+// scheme, the last sign-in, failures, the naming rule, and from how many places sessions were in use at once. Users come
+// in the order of their ids. An administrator reviews the users of the teams at or below the own ones, and oneself. A
+// service needs the scope `users:read`; one that is registered for every account names it in `account_id`.
+//
+// `findings` of a user are what somebody should look at:
+//
+// | finding | meaning |
+// |---|---|
+// | `old_password` | The password was set more than `password_older_than_days` ago; when that is not known, the user was made before then. |
+// | `never_changed` | The password is the one that the user was made or imported with. |
+// | `legacy_hash` | The hash is of an older scheme, or weaker than what is made today. The next sign-in replaces it. |
+// | `dormant` | An active user without a sign-in for more than `dormant_after_days`; without any, since it was made. |
+// | `naming_violation` | The username could not be given today: the account's naming rule or the reserved names forbid it. |
+// | `many_places` | Within some hour sessions were in use from more networks than `max_places` of `GET /admin/password-policy`. |
+//
+// Places are counted by network (IPv4 /24, IPv6 /48) over the sessions of the user that are kept: a session counts when
+// it was opened and when it was last refreshed, from the network that it was opened from. Sessions are kept until 30 days
+// after they ran out; tokens of other issuers have none.
+//
+// The first page has a `summary` of all users that `team`, `role` and `status` select. It looks at each of them, which can
+// take a minute or two for a million: `summary=false` leaves it out. Pages that are narrowed to rare findings look at many
+// users as well.
+//
+// With `Accept: text/csv` the answer is one stream of **all** users that match, as a file: UTF-8 with a byte order mark (which
+// spreadsheet programs need to read it as UTF-8), a line of column names, RFC 4180 quoting, CRLF. A cell that a spreadsheet
+// could take for a formula begins with an apostrophe. `limit`, `cursor` and `summary` do not go with it. A stream that does
+// not end as HTTP says was broken off.
+//
+// Opening a review, as a first page or as a file, is an event of the audit trail (`account.credentials_reviewed`).
+//
+// Corresponds with GET /admin/credential-review (the `ReviewCredentials` operationId).
+func (c *Core) ReviewCredentials(ctx context.Context, params *ReviewCredentialsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReviewCredentialsRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4571,6 +4838,168 @@ func NewCheckAuditIntegrityRequest(server string, params *CheckAuditIntegrityPar
 		if params.AccountID != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "account_id", *params.AccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReviewCredentialsRequest constructs an http.Request for the ReviewCredentials method
+func NewReviewCredentialsRequest(server string, params *ReviewCredentialsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/credential-review")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.AccountID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "account_id", *params.AccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Team != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "team", *params.Team, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Role != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "role", *params.Role, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Finding != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "finding", params.Finding, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PasswordOlderThanDays != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "password_older_than_days", *params.PasswordOlderThanDays, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.DormantAfterDays != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dormant_after_days", *params.DormantAfterDays, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Summary != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "summary", *params.Summary, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {

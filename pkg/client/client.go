@@ -207,6 +207,27 @@ func (c *Client) ListAuditEvents(ctx context.Context, params ListAuditEventsPara
 // caller reads it to the end and closes it; a stream without a last line {"end":...} was broken off. It may take longer than
 // the HTTP client allows for a call: a default client is given no limit here, ctx ends it.
 func (c *Client) ExportAuditEvents(ctx context.Context, params ListAuditEventsParams) (io.ReadCloser, error) {
+	return c.stream("application/x-ndjson", func(core *Core, accept RequestEditorFn) (*http.Response, error) {
+		return core.ListAuditEvents(context.WithValue(ctx, streamed{}, true), &params, accept)
+	})
+}
+
+// ReviewCredentials answers one page of the credential review of the users that the caller may look at; the first has a summary of
+// them all, unless params.Summary is false: with a million users it takes minutes.
+func (c *Client) ReviewCredentials(ctx context.Context, params ReviewCredentialsParams) (*CredentialReview, error) {
+	return body[CredentialReview](c.core.ReviewCredentials(ctx, &params))
+}
+
+// ExportCredentialReview streams the review of all users that match as CSV. The caller reads it to the end and closes it; reading
+// one that was broken off ends with an error. As with ExportAuditEvents, ctx alone limits how long it takes.
+func (c *Client) ExportCredentialReview(ctx context.Context, params ReviewCredentialsParams) (io.ReadCloser, error) {
+	return c.stream("text/csv", func(core *Core, accept RequestEditorFn) (*http.Response, error) {
+		return core.ReviewCredentials(context.WithValue(ctx, streamed{}, true), &params, accept)
+	})
+}
+
+// stream calls for an answer of the media type that the caller reads as it comes.
+func (c *Client) stream(media string, call func(core *Core, accept RequestEditorFn) (*http.Response, error)) (io.ReadCloser, error) {
 	core, sender := *c.core, *c.caller
 	if plain, ok := sender.next.(*http.Client); ok {
 		patient := *plain
@@ -214,11 +235,10 @@ func (c *Client) ExportAuditEvents(ctx context.Context, params ListAuditEventsPa
 		sender.next = &patient
 	}
 	core.Client = &sender
-	lines := func(_ context.Context, request *http.Request) error {
-		request.Header.Set("Accept", "application/x-ndjson")
+	response, err := call(&core, func(_ context.Context, request *http.Request) error {
+		request.Header.Set("Accept", media)
 		return nil
-	}
-	response, err := core.ListAuditEvents(context.WithValue(ctx, streamed{}, true), &params, lines)
+	})
 	if err == nil && response.StatusCode == http.StatusOK {
 		return response.Body, nil
 	}

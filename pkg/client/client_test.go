@@ -25,7 +25,7 @@ const (
 	policyJSON      = `{"min_length":15,"max_length":128,"length_unit":"code points after NFC","blocklist":true,"context_words":true,"blocked_words":0,"breached_passwords":false,"composition_rules":"none","expiry":"none","username":{"kind":"either","template":null,"regex":null,"example":null,"min_length":2,"max_length":64,"allowed":"letters","hold_days":180},"passwordrules":"minlength: 15;"}`
 	sessionsJSON    = `{"items":[{"id":"s1","created_at":"2026-03-02T09:15:00Z","last_used_at":"2026-03-02T09:15:00Z","expires_at":"2026-03-02T09:15:00Z","user_agent":"x","ip":"192.0.2.1","current":true}],"next_cursor":null}`
 	activityJSON    = `{"items":[{"id":"e1","at":"2026-03-02T09:15:00Z","action":"password.reset","outcome":"done","by":{"kind":"administrator","name":"Ada"},"ip":null,"user_agent":null,"details":{"method":"temporary"}}],"next_cursor":null}`
-	accountJSON     = `{"min_length":null,"blocked_words":["acme"],"username_hold_days":40,"reset_methods":["temporary"]}`
+	accountJSON     = `{"min_length":null,"blocked_words":["acme"],"username_hold_days":40,"reset_methods":["temporary"],"max_places":null}`
 	namingJSON      = `{"kind":"either","template":null,"regex":null,"min_length":null,"max_length":30,"reserved":[]}`
 	nameJSON        = `{"username":"maria","status":"held","held_until":"2026-03-02T09:15:00Z","user_id":"u1","violations":[]}`
 	historyJSON     = `{"items":[{"username":"maria","held_from":"2026-03-02T09:15:00Z","held_until":null,"changed_by":{"kind":"self","id":"u1","name":"maria"}}]}`
@@ -67,6 +67,7 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"POST /admin/users/u1/unlock":           {200, userJSON},
 		"DELETE /admin/users/u1/sessions":       {204, ""},
 		"GET /attribution/usernames/maria":      {200, `{"user_id":"u1","held_from":"2026-03-02T09:15:00Z","held_until":null,"current_username":"maria"}`},
+		"GET /admin/credential-review":          {200, `{"items":[],"next_cursor":null}`},
 		"GET /admin/audit-events":               {200, `{"items":[],"next_cursor":null}`},
 		"GET /admin/audit-events/integrity":     {200, `{"account_id":"acme","intact":true,"events":0,"sequence":0,"head":"","checked_at":"2026-03-02T09:15:00Z"}`},
 		"POST /password-policy/check":           {200, `{"acceptable":false,"violations":[{"code":"too_short","detail":"x"}]}`},
@@ -193,6 +194,9 @@ func TestClient_callsEveryOperation(t *testing.T) {
 		"listAuditEvents": {plain(func(ctx context.Context) (*client.AuditEventList, error) {
 			return c.ListAuditEvents(ctx, client.ListAuditEventsParams{Target: pointer("u1"), Limit: pointer(5)})
 		}), "Bearer tok", "", "", ""},
+		"reviewCredentials": {plain(func(ctx context.Context) (*client.CredentialReview, error) {
+			return c.ReviewCredentials(ctx, client.ReviewCredentialsParams{Team: pointer("/east/"), Finding: []client.ReviewFinding{client.ReviewFindingDormant, client.ReviewFindingLegacyHash}})
+		}), "Bearer tok", "", "", ""},
 		"checkAuditIntegrity": {plain(func(ctx context.Context) (*client.AuditIntegrity, error) { return c.CheckAuditIntegrity(ctx, "acme") }), "Bearer tok", "", "", ""},
 		"verifyCredentials": {plain(func(ctx context.Context) (*client.VerificationResult, error) {
 			return c.VerifyCredentials(ctx, client.Verification{Username: "maria", Password: "pw", IP: pointer("192.0.2.1")})
@@ -246,6 +250,27 @@ func TestClient_exportsAuditEvents(t *testing.T) {
 	stream, err = c.ExportAuditEvents(t.Context(), client.ListAuditEventsParams{})
 	if refused, ok := errors.AsType[*client.Error](err); !ok || refused.Code != "validation_failed" || stream != nil {
 		t.Errorf("got %v, %v", stream, err)
+	}
+}
+
+// The file of a review is the stream as it came.
+func TestClient_exportsCredentialReview(t *testing.T) {
+	const lines = "\ufeffuser_id,username\r\nu1,maria\r\n"
+	c, _ := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-Id", "request-1")
+		w.Header().Set("Content-Type", "text/csv; charset=utf-8; header=present")
+		_, _ = io.WriteString(w, lines) // a broken connection shows in the client
+		if r.Header.Get("Accept") != "text/csv" || r.URL.Query().Get("finding") != "dormant" {
+			t.Errorf("%s %s", r.Header.Get("Accept"), r.URL)
+		}
+	}), client.WithToken(token))
+	stream, err := c.ExportCredentialReview(t.Context(), client.ReviewCredentialsParams{Finding: []client.ReviewFinding{client.ReviewFindingDormant}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(stream)
+	if err := errors.Join(err, stream.Close()); err != nil || string(got) != lines {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
