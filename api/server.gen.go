@@ -86,6 +86,7 @@ const (
 	AuditPartyKindAccount  AuditPartyKind = "account"
 	AuditPartyKindOperator AuditPartyKind = "operator"
 	AuditPartyKindService  AuditPartyKind = "service"
+	AuditPartyKindStream   AuditPartyKind = "stream"
 	AuditPartyKindUser     AuditPartyKind = "user"
 )
 
@@ -97,6 +98,8 @@ func (e AuditPartyKind) Valid() bool {
 	case AuditPartyKindOperator:
 		return true
 	case AuditPartyKindService:
+		return true
+	case AuditPartyKindStream:
 		return true
 	case AuditPartyKindUser:
 		return true
@@ -138,6 +141,24 @@ const (
 func (e ChangedCredentialsTokenType) Valid() bool {
 	switch e {
 	case ChangedCredentialsTokenTypeBearer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DeliveryMethod.
+const (
+	DeliveryMethodUrnIetfRfc8935 DeliveryMethod = "urn:ietf:rfc:8935"
+	DeliveryMethodUrnIetfRfc8936 DeliveryMethod = "urn:ietf:rfc:8936"
+)
+
+// Valid indicates whether the value is a known member of the DeliveryMethod enum.
+func (e DeliveryMethod) Valid() bool {
+	switch e {
+	case DeliveryMethodUrnIetfRfc8935:
+		return true
+	case DeliveryMethodUrnIetfRfc8936:
 		return true
 	default:
 		return false
@@ -292,6 +313,7 @@ const (
 	ProblemCodePasswordDisabled     ProblemCode = "password_disabled"
 	ProblemCodePolicyViolation      ProblemCode = "policy_violation"
 	ProblemCodePreconditionFailed   ProblemCode = "precondition_failed"
+	ProblemCodeStreamExists         ProblemCode = "stream_exists"
 	ProblemCodeThrottled            ProblemCode = "throttled"
 	ProblemCodeUnauthorized         ProblemCode = "unauthorized"
 	ProblemCodeUnavailable          ProblemCode = "unavailable"
@@ -337,6 +359,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodePolicyViolation:
 		return true
 	case ProblemCodePreconditionFailed:
+		return true
+	case ProblemCodeStreamExists:
 		return true
 	case ProblemCodeThrottled:
 		return true
@@ -498,6 +522,42 @@ func (e SignInReasonCode) Valid() bool {
 	case SignInReasonCodePasswordDisabled:
 		return true
 	case SignInReasonCodeTemporaryPasswordExpired:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SsfConfigurationDefaultSubjects.
+const (
+	SsfConfigurationDefaultSubjectsALL SsfConfigurationDefaultSubjects = "ALL"
+)
+
+// Valid indicates whether the value is a known member of the SsfConfigurationDefaultSubjects enum.
+func (e SsfConfigurationDefaultSubjects) Valid() bool {
+	switch e {
+	case SsfConfigurationDefaultSubjectsALL:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StreamStatusValue.
+const (
+	StreamStatusValueDisabled StreamStatusValue = "disabled"
+	StreamStatusValueEnabled  StreamStatusValue = "enabled"
+	StreamStatusValuePaused   StreamStatusValue = "paused"
+)
+
+// Valid indicates whether the value is a known member of the StreamStatusValue enum.
+func (e StreamStatusValue) Valid() bool {
+	switch e {
+	case StreamStatusValueDisabled:
+		return true
+	case StreamStatusValueEnabled:
+		return true
+	case StreamStatusValuePaused:
 		return true
 	default:
 		return false
@@ -749,6 +809,10 @@ type ActivityList struct {
 // | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
 // | `session.signed_in` | A sign-in opened a session. |
 // | `session.all_revoked` | An administrator or a service ended all sessions of a user. |
+// | `stream.change_refused` | A stream of Shared Signals was not made or changed; `code` says why. |
+// | `stream.changed` | A stream was changed by its receiver, by the operator or by the service itself. |
+// | `stream.created` | A service made its stream. |
+// | `stream.deleted` | A service deleted its stream. |
 // | `user.changed` | The role, the team, further teams or the display name of a user was changed. |
 // | `user.created` | A user was made. |
 // | `user.disabled` | A user may not sign in any more; all sessions were ended. |
@@ -909,6 +973,10 @@ type AuditEvent struct {
 	// | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
 	// | `session.signed_in` | A sign-in opened a session. |
 	// | `session.all_revoked` | An administrator or a service ended all sessions of a user. |
+	// | `stream.change_refused` | A stream of Shared Signals was not made or changed; `code` says why. |
+	// | `stream.changed` | A stream was changed by its receiver, by the operator or by the service itself. |
+	// | `stream.created` | A service made its stream. |
+	// | `stream.deleted` | A service deleted its stream. |
 	// | `user.changed` | The role, the team, further teams or the display name of a user was changed. |
 	// | `user.created` | A user was made. |
 	// | `user.disabled` | A user may not sign in any more; all sessions were ended. |
@@ -1016,7 +1084,7 @@ type AuditParty struct {
 	// ID An opaque id that never changes and is never used again.
 	ID *ID `json:"id,omitempty"`
 
-	// Kind `user`; `service`; `operator`: somebody at the command line of the host; `account`: settings of a whole account.
+	// Kind `user`; `service`; `operator`: somebody at the command line of the host; `account`: settings of a whole account; `stream`: a stream of Shared Signals.
 	Kind *AuditPartyKind `json:"kind,omitempty"`
 
 	// Name The display name of a user, or the name of a service.
@@ -1026,7 +1094,7 @@ type AuditParty struct {
 	Username *string `json:"username,omitempty"`
 }
 
-// AuditPartyKind `user`; `service`; `operator`: somebody at the command line of the host; `account`: settings of a whole account.
+// AuditPartyKind `user`; `service`; `operator`: somebody at the command line of the host; `account`: settings of a whole account; `stream`: a stream of Shared Signals.
 type AuditPartyKind string
 
 // AuditPolicy The account's rules for passwords, held names and resets, as far as they differed from the deployment's.
@@ -1180,6 +1248,9 @@ type CredentialsReverted struct {
 	// Username What the user types to sign in, once the password has been reset.
 	Username string `json:"username"`
 }
+
+// DeliveryMethod Push (RFC 8935) or poll (RFC 8936).
+type DeliveryMethod string
 
 // DevMail defines model for DevMail.
 type DevMail struct {
@@ -1586,6 +1657,30 @@ type PasswordResetResult struct {
 	Username string `json:"username"`
 }
 
+// Poll defines model for Poll.
+type Poll struct {
+	// Ack The `jti` of each event that was taken.
+	Ack []string `json:"ack,omitempty"`
+
+	// MaxEvents The most events to answer; 0 acknowledges only.
+	MaxEvents *int `json:"maxEvents,omitempty"`
+
+	// ReturnImmediately Whether to answer at once when nothing waits.
+	ReturnImmediately *bool `json:"returnImmediately,omitempty"`
+
+	// SetErrs Why events were refused, by their `jti`.
+	SetErrs map[string]SetError `json:"setErrs,omitempty"`
+}
+
+// Polled defines model for Polled.
+type Polled struct {
+	// MoreAvailable Whether more wait than were answered.
+	MoreAvailable *bool `json:"moreAvailable,omitempty"`
+
+	// Sets Security Event Tokens in compact form, by their `jti`.
+	Sets map[string]string `json:"sets"`
+}
+
 // Problem A problem document (RFC 9457).
 type Problem struct {
 	// Code The stable name of a problem.
@@ -1604,6 +1699,7 @@ type Problem struct {
 	// | 404 | `not_found` | There is no such thing, or the caller may not see it. |
 	// | 405 | `method_not_allowed` | See the header `Allow`. |
 	// | 409 | `identifier_taken` | The name is in use, or held for its former owner. |
+	// | 409 | `stream_exists` | The service has a stream of events already. |
 	// | 409 | `conflict` | A concurrent change won; read again and repeat. |
 	// | 409 | `last_administrator` | The last active administrator of `/` cannot be disabled or demoted. |
 	// | 412 | `precondition_failed` | What is to be changed is not what `If-Match` names. |
@@ -1653,6 +1749,7 @@ type Problem struct {
 // | 404 | `not_found` | There is no such thing, or the caller may not see it. |
 // | 405 | `method_not_allowed` | See the header `Allow`. |
 // | 409 | `identifier_taken` | The name is in use, or held for its former owner. |
+// | 409 | `stream_exists` | The service has a stream of events already. |
 // | 409 | `conflict` | A concurrent change won; read again and repeat. |
 // | 409 | `last_administrator` | The last active administrator of `/` cannot be disabled or demoted. |
 // | 412 | `precondition_failed` | What is to be changed is not what `If-Match` names. |
@@ -1836,6 +1933,15 @@ type SessionTokens struct {
 // SessionTokensTokenType defines model for SessionTokens.TokenType.
 type SessionTokensTokenType string
 
+// SetError Why a receiver refuses an event (RFC 8935 section 2.4).
+type SetError struct {
+	// Description More about it.
+	Description *string `json:"description,omitempty"`
+
+	// Err The reason, as in invalid_issuer.
+	Err string `json:"err"`
+}
+
 // SignIn defines model for SignIn.
 type SignIn struct {
 	// Password The password, exactly as it was chosen.
@@ -1905,6 +2011,193 @@ type SignInState struct {
 
 	// Recent The newest attempts to sign in, at most 20, the newest first; only where one user is shown.
 	Recent []SignInAttempt `json:"recent,omitempty"`
+}
+
+// SsfAuthorizationScheme defines model for SsfAuthorizationScheme.
+type SsfAuthorizationScheme struct {
+	// SpecUrn The specification.
+	SpecUrn string `json:"spec_urn"`
+}
+
+// SsfConfiguration defines model for SsfConfiguration.
+type SsfConfiguration struct {
+	// AddSubjectEndpoint Where subjects are added.
+	AddSubjectEndpoint string `json:"add_subject_endpoint"`
+
+	// AuthorizationSchemes How to authorize at these endpoints.
+	AuthorizationSchemes []SsfAuthorizationScheme `json:"authorization_schemes"`
+
+	// ConfigurationEndpoint Where streams are created and configured.
+	ConfigurationEndpoint string `json:"configuration_endpoint"`
+
+	// DefaultSubjects A new stream hears of everybody that its client may see.
+	DefaultSubjects SsfConfigurationDefaultSubjects `json:"default_subjects"`
+
+	// DeliveryMethodsSupported Push and poll.
+	DeliveryMethodsSupported []string `json:"delivery_methods_supported"`
+
+	// Issuer The `iss` of every event.
+	Issuer string `json:"issuer"`
+
+	// JwksURI Where the keys of the events are.
+	JwksURI string `json:"jwks_uri"`
+
+	// RemoveSubjectEndpoint Where subjects are removed.
+	RemoveSubjectEndpoint string `json:"remove_subject_endpoint"`
+
+	// SpecVersion The version of the Shared Signals Framework.
+	SpecVersion string `json:"spec_version"`
+
+	// StatusEndpoint Where streams are paused.
+	StatusEndpoint string `json:"status_endpoint"`
+
+	// VerificationEndpoint Where verifications are asked for.
+	VerificationEndpoint string `json:"verification_endpoint"`
+}
+
+// SsfConfigurationDefaultSubjects A new stream hears of everybody that its client may see.
+type SsfConfigurationDefaultSubjects string
+
+// StreamChange defines model for StreamChange.
+type StreamChange struct {
+	// Aud As it was read.
+	Aud *string `json:"aud,omitempty"`
+
+	// Delivery How the receiver wants to get events.
+	Delivery *StreamDeliveryWanted `json:"delivery,omitempty"`
+
+	// Description What the receiver calls the stream.
+	Description *string `json:"description,omitempty"`
+
+	// EventsDelivered As it was read.
+	EventsDelivered []string `json:"events_delivered,omitempty"`
+
+	// EventsRequested The event types to deliver.
+	EventsRequested []string `json:"events_requested,omitempty"`
+
+	// EventsSupported As it was read.
+	EventsSupported []string `json:"events_supported,omitempty"`
+
+	// Iss As it was read.
+	Iss *string `json:"iss,omitempty"`
+
+	// MinVerificationInterval As it was read.
+	MinVerificationInterval *int `json:"min_verification_interval,omitempty"`
+
+	// StreamID The stream to change.
+	StreamID string `json:"stream_id"`
+}
+
+// StreamConfiguration defines model for StreamConfiguration.
+type StreamConfiguration struct {
+	// Aud The `aud` of its events: the client id.
+	Aud string `json:"aud"`
+
+	// Delivery How the events of a stream get to the receiver.
+	Delivery StreamDelivery `json:"delivery"`
+
+	// Description What the receiver calls it.
+	Description *string `json:"description,omitempty"`
+
+	// EventsDelivered The requested ones that are supported.
+	EventsDelivered []string `json:"events_delivered"`
+
+	// EventsRequested What the receiver asked for; not there means all.
+	EventsRequested []string `json:"events_requested,omitempty"`
+
+	// EventsSupported The event types there are.
+	EventsSupported []string `json:"events_supported"`
+
+	// Iss The `iss` of its events.
+	Iss string `json:"iss"`
+
+	// MinVerificationInterval Seconds between two verifications.
+	MinVerificationInterval int `json:"min_verification_interval"`
+
+	// StreamID The stream's id.
+	StreamID string `json:"stream_id"`
+}
+
+// StreamConfigurations defines model for StreamConfigurations.
+type StreamConfigurations = []StreamConfiguration
+
+// StreamDelivery How the events of a stream get to the receiver.
+type StreamDelivery struct {
+	// EndpointURL Where to push to or poll from.
+	EndpointURL string `json:"endpoint_url"`
+
+	// Method Push (RFC 8935) or poll (RFC 8936).
+	Method DeliveryMethod `json:"method"`
+}
+
+// StreamDeliveryWanted How the receiver wants to get events.
+type StreamDeliveryWanted struct {
+	// AuthorizationHeader Of a push: the Authorization header to send. It is kept sealed and never shown.
+	AuthorizationHeader *secret.Text `json:"authorization_header,omitempty"`
+
+	// EndpointURL Of a push: the https URL to push to. Of a poll it is given by the transmitter.
+	EndpointURL *string `json:"endpoint_url,omitempty"`
+
+	// Method Push (RFC 8935) or poll (RFC 8936).
+	Method DeliveryMethod `json:"method"`
+}
+
+// StreamStatus defines model for StreamStatus.
+type StreamStatus struct {
+	// Reason Why it is so.
+	Reason *string `json:"reason,omitempty"`
+
+	// Status It delivers, holds events, or drops them.
+	Status StreamStatusValue `json:"status"`
+
+	// StreamID The stream.
+	StreamID string `json:"stream_id"`
+}
+
+// StreamStatusValue It delivers, holds events, or drops them.
+type StreamStatusValue string
+
+// StreamWanted defines model for StreamWanted.
+type StreamWanted struct {
+	// Delivery How the receiver wants to get events.
+	Delivery *StreamDeliveryWanted `json:"delivery,omitempty"`
+
+	// Description What the receiver calls the stream.
+	Description *string `json:"description,omitempty"`
+
+	// EventsRequested The event types to deliver; unknown ones are ignored. Not there means all.
+	EventsRequested []string `json:"events_requested,omitempty"`
+}
+
+// SubjectAddition defines model for SubjectAddition.
+type SubjectAddition struct {
+	// StreamID The stream.
+	StreamID string `json:"stream_id"`
+
+	// Subject A subject identifier (RFC 9493): a user by issuer and id or by id alone, or a complex one with `user`, `tenant` or
+	// both. Others, as e-mail addresses, are subjects that do not exist here.
+	Subject SubjectIdentifier `json:"subject"`
+
+	// Verified Whether the receiver has verified the subject. It makes no difference here.
+	Verified *bool `json:"verified,omitempty"`
+}
+
+// SubjectIdentifier A subject identifier (RFC 9493): a user by issuer and id or by id alone, or a complex one with `user`, `tenant` or
+// both. Others, as e-mail addresses, are subjects that do not exist here.
+type SubjectIdentifier struct {
+	// Format iss_sub, opaque or complex.
+	Format               string                 `json:"format"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
+// SubjectRemoval defines model for SubjectRemoval.
+type SubjectRemoval struct {
+	// StreamID The stream.
+	StreamID string `json:"stream_id"`
+
+	// Subject A subject identifier (RFC 9493): a user by issuer and id or by id alone, or a complex one with `user`, `tenant` or
+	// both. Others, as e-mail addresses, are subjects that do not exist here.
+	Subject SubjectIdentifier `json:"subject"`
 }
 
 // Team A place in the account's tree of branches, as a path; `/` is the whole company.
@@ -2152,6 +2445,15 @@ type Verification struct {
 
 	// Username What was typed as username.
 	Username string `json:"username"`
+}
+
+// VerificationRequest defines model for VerificationRequest.
+type VerificationRequest struct {
+	// State What the event is to echo.
+	State *string `json:"state,omitempty"`
+
+	// StreamID The stream.
+	StreamID string `json:"stream_id"`
 }
 
 // VerificationResult The members beside `verified` are there only if it is true.
@@ -2409,6 +2711,29 @@ type ResolveUsernameParams struct {
 	At *time.Time `form:"at,omitempty" json:"at,omitempty"`
 }
 
+// GetStreamStatusParams defines parameters for GetStreamStatus.
+type GetStreamStatusParams struct {
+	// StreamID The stream.
+	StreamID string `form:"stream_id" json:"stream_id"`
+}
+
+// DeleteStreamParams defines parameters for DeleteStream.
+type DeleteStreamParams struct {
+	// StreamID The stream to delete.
+	StreamID string `form:"stream_id" json:"stream_id"`
+}
+
+// ReadStreamsParams defines parameters for ReadStreams.
+type ReadStreamsParams struct {
+	// StreamID The stream to read.
+	StreamID *string `form:"stream_id,omitempty" json:"stream_id,omitempty"`
+}
+
+// ReadStreams200JSONResponseBody defines parameters for ReadStreams.
+type ReadStreams200JSONResponseBody struct {
+	union json.RawMessage
+}
+
 // ListMyActivityParams defines parameters for ListMyActivity.
 type ListMyActivityParams struct {
 	// Limit The most items to answer.
@@ -2482,20 +2807,175 @@ type SignInJSONRequestBody = SignIn
 // RefreshSessionJSONRequestBody defines body for RefreshSession for application/json ContentType.
 type RefreshSessionJSONRequestBody = SessionRefresh
 
+// SetStreamStatusJSONRequestBody defines body for SetStreamStatus for application/json ContentType.
+type SetStreamStatusJSONRequestBody = StreamStatus
+
+// UpdateStreamJSONRequestBody defines body for UpdateStream for application/json ContentType.
+type UpdateStreamJSONRequestBody = StreamChange
+
+// CreateStreamJSONRequestBody defines body for CreateStream for application/json ContentType.
+type CreateStreamJSONRequestBody = StreamWanted
+
+// ReplaceStreamJSONRequestBody defines body for ReplaceStream for application/json ContentType.
+type ReplaceStreamJSONRequestBody = StreamChange
+
+// PollStreamJSONRequestBody defines body for PollStream for application/json ContentType.
+type PollStreamJSONRequestBody = Poll
+
+// AddSubjectJSONRequestBody defines body for AddSubject for application/json ContentType.
+type AddSubjectJSONRequestBody = SubjectAddition
+
+// RemoveSubjectJSONRequestBody defines body for RemoveSubject for application/json ContentType.
+type RemoveSubjectJSONRequestBody = SubjectRemoval
+
+// VerifyStreamJSONRequestBody defines body for VerifyStream for application/json ContentType.
+type VerifyStreamJSONRequestBody = VerificationRequest
+
 // ChangeMyCredentialsJSONRequestBody defines body for ChangeMyCredentials for application/json ContentType.
 type ChangeMyCredentialsJSONRequestBody = OwnCredentialsChange
+
+// Getter for additional properties for SubjectIdentifier. Returns the specified
+// element and whether it was found
+func (a SubjectIdentifier) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for SubjectIdentifier
+func (a *SubjectIdentifier) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for SubjectIdentifier to handle AdditionalProperties
+func (a *SubjectIdentifier) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["format"]; found {
+		err = json.Unmarshal(raw, &a.Format)
+		if err != nil {
+			return fmt.Errorf("error reading 'format': %w", err)
+		}
+		delete(object, "format")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for SubjectIdentifier to handle AdditionalProperties
+func (a SubjectIdentifier) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	object["format"], err = json.Marshal(a.Format)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'format': %w", err)
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
+
+// AsStreamConfiguration returns the union data inside the ReadStreams200JSONResponseBody as a StreamConfiguration
+func (t ReadStreams200JSONResponseBody) AsStreamConfiguration() (StreamConfiguration, error) {
+	var body StreamConfiguration
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromStreamConfiguration overwrites any union data inside the ReadStreams200JSONResponseBody as the provided StreamConfiguration
+func (t *ReadStreams200JSONResponseBody) FromStreamConfiguration(v StreamConfiguration) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeStreamConfiguration performs a merge with any union data inside the ReadStreams200JSONResponseBody, using the provided StreamConfiguration
+func (t *ReadStreams200JSONResponseBody) MergeStreamConfiguration(v StreamConfiguration) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsStreamConfigurations returns the union data inside the ReadStreams200JSONResponseBody as a StreamConfigurations
+func (t ReadStreams200JSONResponseBody) AsStreamConfigurations() (StreamConfigurations, error) {
+	var body StreamConfigurations
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromStreamConfigurations overwrites any union data inside the ReadStreams200JSONResponseBody as the provided StreamConfigurations
+func (t *ReadStreams200JSONResponseBody) FromStreamConfigurations(v StreamConfigurations) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeStreamConfigurations performs a merge with any union data inside the ReadStreams200JSONResponseBody, using the provided StreamConfigurations
+func (t *ReadStreams200JSONResponseBody) MergeStreamConfigurations(v StreamConfigurations) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t ReadStreams200JSONResponseBody) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *ReadStreams200JSONResponseBody) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
 	// GetChangePassword Where users change their password
 	// (GET /.well-known/change-password)
 	GetChangePassword(ctx echo.Context) error
-	// GetJwks The keys that verify access tokens
+	// GetJwks The keys that verify access tokens and events
 	// (GET /.well-known/jwks.json)
 	GetJwks(ctx echo.Context) error
 	// GetIssuerMetadata The built-in issuer's metadata
 	// (GET /.well-known/openid-configuration)
 	GetIssuerMetadata(ctx echo.Context) error
+	// GetSsfConfiguration The transmitter's metadata
+	// (GET /.well-known/ssf-configuration)
+	GetSsfConfiguration(ctx echo.Context) error
 	// ListAuditEvents What happened
 	// (GET /admin/audit-events)
 	ListAuditEvents(ctx echo.Context, params ListAuditEventsParams) error
@@ -2604,6 +3084,39 @@ type ServerInterface interface {
 	// RefreshSession Get new tokens
 	// (POST /sessions/refresh)
 	RefreshSession(ctx echo.Context) error
+	// GetStreamStatus Read a stream's status
+	// (GET /ssf/status)
+	GetStreamStatus(ctx echo.Context, params GetStreamStatusParams) error
+	// SetStreamStatus Enable, pause or disable a stream
+	// (POST /ssf/status)
+	SetStreamStatus(ctx echo.Context) error
+	// DeleteStream Delete a stream
+	// (DELETE /ssf/streams)
+	DeleteStream(ctx echo.Context, params DeleteStreamParams) error
+	// ReadStreams Read a stream, or the list of them
+	// (GET /ssf/streams)
+	ReadStreams(ctx echo.Context, params ReadStreamsParams) error
+	// UpdateStream Change a stream
+	// (PATCH /ssf/streams)
+	UpdateStream(ctx echo.Context) error
+	// CreateStream Create a stream
+	// (POST /ssf/streams)
+	CreateStream(ctx echo.Context) error
+	// ReplaceStream Replace a stream's configuration
+	// (PUT /ssf/streams)
+	ReplaceStream(ctx echo.Context) error
+	// PollStream Poll for events
+	// (POST /ssf/streams/{stream_id}/poll)
+	PollStream(ctx echo.Context, streamID string) error
+	// AddSubject Hear of a user or an account
+	// (POST /ssf/subjects/add)
+	AddSubject(ctx echo.Context) error
+	// RemoveSubject Hear of a user or an account no longer
+	// (POST /ssf/subjects/remove)
+	RemoveSubject(ctx echo.Context) error
+	// VerifyStream Ask for a verification event
+	// (POST /ssf/verification)
+	VerifyStream(ctx echo.Context) error
 	// GetMe The signed-in user
 	// (GET /users/me)
 	GetMe(ctx echo.Context) error
@@ -2656,6 +3169,15 @@ func (w *ServerInterfaceWrapper) GetIssuerMetadata(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetIssuerMetadata(ctx)
+	return err
+}
+
+// GetSsfConfiguration converts echo context to params.
+func (w *ServerInterfaceWrapper) GetSsfConfiguration(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetSsfConfiguration(ctx)
 	return err
 }
 
@@ -3468,6 +3990,139 @@ func (w *ServerInterfaceWrapper) RefreshSession(ctx echo.Context) error {
 	return err
 }
 
+// GetStreamStatus converts echo context to params.
+func (w *ServerInterfaceWrapper) GetStreamStatus(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStreamStatusParams
+	// ------------- Required query parameter "stream_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "stream_id", ctx.QueryParams(), &params.StreamID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter stream_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetStreamStatus(ctx, params)
+	return err
+}
+
+// SetStreamStatus converts echo context to params.
+func (w *ServerInterfaceWrapper) SetStreamStatus(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetStreamStatus(ctx)
+	return err
+}
+
+// DeleteStream converts echo context to params.
+func (w *ServerInterfaceWrapper) DeleteStream(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteStreamParams
+	// ------------- Required query parameter "stream_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "stream_id", ctx.QueryParams(), &params.StreamID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter stream_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.DeleteStream(ctx, params)
+	return err
+}
+
+// ReadStreams converts echo context to params.
+func (w *ServerInterfaceWrapper) ReadStreams(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReadStreamsParams
+	// ------------- Optional query parameter "stream_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "stream_id", ctx.QueryParams(), &params.StreamID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter stream_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReadStreams(ctx, params)
+	return err
+}
+
+// UpdateStream converts echo context to params.
+func (w *ServerInterfaceWrapper) UpdateStream(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.UpdateStream(ctx)
+	return err
+}
+
+// CreateStream converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateStream(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateStream(ctx)
+	return err
+}
+
+// ReplaceStream converts echo context to params.
+func (w *ServerInterfaceWrapper) ReplaceStream(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReplaceStream(ctx)
+	return err
+}
+
+// PollStream converts echo context to params.
+func (w *ServerInterfaceWrapper) PollStream(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "stream_id" -------------
+	var streamID string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "stream_id", ctx.Param("stream_id"), &streamID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter stream_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PollStream(ctx, streamID)
+	return err
+}
+
+// AddSubject converts echo context to params.
+func (w *ServerInterfaceWrapper) AddSubject(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.AddSubject(ctx)
+	return err
+}
+
+// RemoveSubject converts echo context to params.
+func (w *ServerInterfaceWrapper) RemoveSubject(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RemoveSubject(ctx)
+	return err
+}
+
+// VerifyStream converts echo context to params.
+func (w *ServerInterfaceWrapper) VerifyStream(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.VerifyStream(ctx)
+	return err
+}
+
 // GetMe converts echo context to params.
 func (w *ServerInterfaceWrapper) GetMe(ctx echo.Context) error {
 	var err error
@@ -3640,6 +4295,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/.well-known/change-password", wrapper.GetChangePassword, options.OperationMiddlewares["getChangePassword"]...)
 	router.GET(options.BaseURL+"/.well-known/jwks.json", wrapper.GetJwks, options.OperationMiddlewares["getJwks"]...)
 	router.GET(options.BaseURL+"/.well-known/openid-configuration", wrapper.GetIssuerMetadata, options.OperationMiddlewares["getIssuerMetadata"]...)
+	router.GET(options.BaseURL+"/.well-known/ssf-configuration", wrapper.GetSsfConfiguration, options.OperationMiddlewares["getSsfConfiguration"]...)
 	router.GET(options.BaseURL+"/admin/audit-events", wrapper.ListAuditEvents, options.OperationMiddlewares["listAuditEvents"]...)
 	router.GET(options.BaseURL+"/admin/audit-events/integrity", wrapper.CheckAuditIntegrity, options.OperationMiddlewares["checkAuditIntegrity"]...)
 	router.GET(options.BaseURL+"/admin/credential-review", wrapper.ReviewCredentials, options.OperationMiddlewares["reviewCredentials"]...)
@@ -3676,6 +4332,17 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/sessions", wrapper.SignIn, options.OperationMiddlewares["signIn"]...)
 	router.DELETE(options.BaseURL+"/sessions/current", wrapper.SignOut, options.OperationMiddlewares["signOut"]...)
 	router.POST(options.BaseURL+"/sessions/refresh", wrapper.RefreshSession, options.OperationMiddlewares["refreshSession"]...)
+	router.GET(options.BaseURL+"/ssf/status", wrapper.GetStreamStatus, options.OperationMiddlewares["getStreamStatus"]...)
+	router.POST(options.BaseURL+"/ssf/status", wrapper.SetStreamStatus, options.OperationMiddlewares["setStreamStatus"]...)
+	router.DELETE(options.BaseURL+"/ssf/streams", wrapper.DeleteStream, options.OperationMiddlewares["deleteStream"]...)
+	router.GET(options.BaseURL+"/ssf/streams", wrapper.ReadStreams, options.OperationMiddlewares["readStreams"]...)
+	router.PATCH(options.BaseURL+"/ssf/streams", wrapper.UpdateStream, options.OperationMiddlewares["updateStream"]...)
+	router.POST(options.BaseURL+"/ssf/streams", wrapper.CreateStream, options.OperationMiddlewares["createStream"]...)
+	router.PUT(options.BaseURL+"/ssf/streams", wrapper.ReplaceStream, options.OperationMiddlewares["replaceStream"]...)
+	router.POST(options.BaseURL+"/ssf/streams/:stream_id/poll", wrapper.PollStream, options.OperationMiddlewares["pollStream"]...)
+	router.POST(options.BaseURL+"/ssf/subjects/add", wrapper.AddSubject, options.OperationMiddlewares["addSubject"]...)
+	router.POST(options.BaseURL+"/ssf/subjects/remove", wrapper.RemoveSubject, options.OperationMiddlewares["removeSubject"]...)
+	router.POST(options.BaseURL+"/ssf/verification", wrapper.VerifyStream, options.OperationMiddlewares["verifyStream"]...)
 	router.GET(options.BaseURL+"/users/me", wrapper.GetMe, options.OperationMiddlewares["getMe"]...)
 	router.GET(options.BaseURL+"/users/me/activity", wrapper.ListMyActivity, options.OperationMiddlewares["listMyActivity"]...)
 	router.GET(options.BaseURL+"/users/me/credentials", wrapper.GetMyCredentials, options.OperationMiddlewares["getMyCredentials"]...)
@@ -3738,6 +4405,27 @@ type GetIssuerMetadataResponseObject interface {
 type GetIssuerMetadata200JSONResponse IssuerMetadata
 
 func (response GetIssuerMetadata200JSONResponse) VisitGetIssuerMetadataResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSsfConfigurationRequestObject struct {
+}
+
+type GetSsfConfigurationResponseObject interface {
+	VisitGetSsfConfigurationResponse(w http.ResponseWriter) error
+}
+
+type GetSsfConfiguration200JSONResponse SsfConfiguration
+
+func (response GetSsfConfiguration200JSONResponse) VisitGetSsfConfigurationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -4764,6 +5452,225 @@ func (response RefreshSession200JSONResponse) VisitRefreshSessionResponse(w http
 	return err
 }
 
+type GetStreamStatusRequestObject struct {
+	Params GetStreamStatusParams
+}
+
+type GetStreamStatusResponseObject interface {
+	VisitGetStreamStatusResponse(w http.ResponseWriter) error
+}
+
+type GetStreamStatus200JSONResponse StreamStatus
+
+func (response GetStreamStatus200JSONResponse) VisitGetStreamStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetStreamStatusRequestObject struct {
+	Body *SetStreamStatusJSONRequestBody
+}
+
+type SetStreamStatusResponseObject interface {
+	VisitSetStreamStatusResponse(w http.ResponseWriter) error
+}
+
+type SetStreamStatus200JSONResponse StreamStatus
+
+func (response SetStreamStatus200JSONResponse) VisitSetStreamStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteStreamRequestObject struct {
+	Params DeleteStreamParams
+}
+
+type DeleteStreamResponseObject interface {
+	VisitDeleteStreamResponse(w http.ResponseWriter) error
+}
+
+type DeleteStream204Response struct {
+}
+
+func (response DeleteStream204Response) VisitDeleteStreamResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type ReadStreamsRequestObject struct {
+	Params ReadStreamsParams
+}
+
+type ReadStreamsResponseObject interface {
+	VisitReadStreamsResponse(w http.ResponseWriter) error
+}
+
+type ReadStreams200JSONResponse = ReadStreams200JSONResponseBody
+
+func (response ReadStreams200JSONResponse) VisitReadStreamsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.union); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateStreamRequestObject struct {
+	Body *UpdateStreamJSONRequestBody
+}
+
+type UpdateStreamResponseObject interface {
+	VisitUpdateStreamResponse(w http.ResponseWriter) error
+}
+
+type UpdateStream200JSONResponse StreamConfiguration
+
+func (response UpdateStream200JSONResponse) VisitUpdateStreamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateStreamRequestObject struct {
+	Body *CreateStreamJSONRequestBody
+}
+
+type CreateStreamResponseObject interface {
+	VisitCreateStreamResponse(w http.ResponseWriter) error
+}
+
+type CreateStream201JSONResponse StreamConfiguration
+
+func (response CreateStream201JSONResponse) VisitCreateStreamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReplaceStreamRequestObject struct {
+	Body *ReplaceStreamJSONRequestBody
+}
+
+type ReplaceStreamResponseObject interface {
+	VisitReplaceStreamResponse(w http.ResponseWriter) error
+}
+
+type ReplaceStream200JSONResponse StreamConfiguration
+
+func (response ReplaceStream200JSONResponse) VisitReplaceStreamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PollStreamRequestObject struct {
+	StreamID string `json:"stream_id"`
+	Body     *PollStreamJSONRequestBody
+}
+
+type PollStreamResponseObject interface {
+	VisitPollStreamResponse(w http.ResponseWriter) error
+}
+
+type PollStream200JSONResponse Polled
+
+func (response PollStream200JSONResponse) VisitPollStreamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AddSubjectRequestObject struct {
+	Body *AddSubjectJSONRequestBody
+}
+
+type AddSubjectResponseObject interface {
+	VisitAddSubjectResponse(w http.ResponseWriter) error
+}
+
+type AddSubject200Response struct {
+}
+
+func (response AddSubject200Response) VisitAddSubjectResponse(w http.ResponseWriter) error {
+	w.WriteHeader(200)
+	return nil
+}
+
+type RemoveSubjectRequestObject struct {
+	Body *RemoveSubjectJSONRequestBody
+}
+
+type RemoveSubjectResponseObject interface {
+	VisitRemoveSubjectResponse(w http.ResponseWriter) error
+}
+
+type RemoveSubject204Response struct {
+}
+
+func (response RemoveSubject204Response) VisitRemoveSubjectResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type VerifyStreamRequestObject struct {
+	Body *VerifyStreamJSONRequestBody
+}
+
+type VerifyStreamResponseObject interface {
+	VisitVerifyStreamResponse(w http.ResponseWriter) error
+}
+
+type VerifyStream204Response struct {
+}
+
+func (response VerifyStream204Response) VisitVerifyStreamResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
 type GetMeRequestObject struct {
 }
 
@@ -4939,12 +5846,15 @@ type StrictServerInterface interface {
 	// GetChangePassword Where users change their password
 	// (GET /.well-known/change-password)
 	GetChangePassword(ctx context.Context, request GetChangePasswordRequestObject) (GetChangePasswordResponseObject, error)
-	// GetJwks The keys that verify access tokens
+	// GetJwks The keys that verify access tokens and events
 	// (GET /.well-known/jwks.json)
 	GetJwks(ctx context.Context, request GetJwksRequestObject) (GetJwksResponseObject, error)
 	// GetIssuerMetadata The built-in issuer's metadata
 	// (GET /.well-known/openid-configuration)
 	GetIssuerMetadata(ctx context.Context, request GetIssuerMetadataRequestObject) (GetIssuerMetadataResponseObject, error)
+	// GetSsfConfiguration The transmitter's metadata
+	// (GET /.well-known/ssf-configuration)
+	GetSsfConfiguration(ctx context.Context, request GetSsfConfigurationRequestObject) (GetSsfConfigurationResponseObject, error)
 	// ListAuditEvents What happened
 	// (GET /admin/audit-events)
 	ListAuditEvents(ctx context.Context, request ListAuditEventsRequestObject) (ListAuditEventsResponseObject, error)
@@ -5053,6 +5963,39 @@ type StrictServerInterface interface {
 	// RefreshSession Get new tokens
 	// (POST /sessions/refresh)
 	RefreshSession(ctx context.Context, request RefreshSessionRequestObject) (RefreshSessionResponseObject, error)
+	// GetStreamStatus Read a stream's status
+	// (GET /ssf/status)
+	GetStreamStatus(ctx context.Context, request GetStreamStatusRequestObject) (GetStreamStatusResponseObject, error)
+	// SetStreamStatus Enable, pause or disable a stream
+	// (POST /ssf/status)
+	SetStreamStatus(ctx context.Context, request SetStreamStatusRequestObject) (SetStreamStatusResponseObject, error)
+	// DeleteStream Delete a stream
+	// (DELETE /ssf/streams)
+	DeleteStream(ctx context.Context, request DeleteStreamRequestObject) (DeleteStreamResponseObject, error)
+	// ReadStreams Read a stream, or the list of them
+	// (GET /ssf/streams)
+	ReadStreams(ctx context.Context, request ReadStreamsRequestObject) (ReadStreamsResponseObject, error)
+	// UpdateStream Change a stream
+	// (PATCH /ssf/streams)
+	UpdateStream(ctx context.Context, request UpdateStreamRequestObject) (UpdateStreamResponseObject, error)
+	// CreateStream Create a stream
+	// (POST /ssf/streams)
+	CreateStream(ctx context.Context, request CreateStreamRequestObject) (CreateStreamResponseObject, error)
+	// ReplaceStream Replace a stream's configuration
+	// (PUT /ssf/streams)
+	ReplaceStream(ctx context.Context, request ReplaceStreamRequestObject) (ReplaceStreamResponseObject, error)
+	// PollStream Poll for events
+	// (POST /ssf/streams/{stream_id}/poll)
+	PollStream(ctx context.Context, request PollStreamRequestObject) (PollStreamResponseObject, error)
+	// AddSubject Hear of a user or an account
+	// (POST /ssf/subjects/add)
+	AddSubject(ctx context.Context, request AddSubjectRequestObject) (AddSubjectResponseObject, error)
+	// RemoveSubject Hear of a user or an account no longer
+	// (POST /ssf/subjects/remove)
+	RemoveSubject(ctx context.Context, request RemoveSubjectRequestObject) (RemoveSubjectResponseObject, error)
+	// VerifyStream Ask for a verification event
+	// (POST /ssf/verification)
+	VerifyStream(ctx context.Context, request VerifyStreamRequestObject) (VerifyStreamResponseObject, error)
 	// GetMe The signed-in user
 	// (GET /users/me)
 	GetMe(ctx context.Context, request GetMeRequestObject) (GetMeResponseObject, error)
@@ -5151,6 +6094,29 @@ func (sh *strictHandler) GetIssuerMetadata(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(GetIssuerMetadataResponseObject); ok {
 		return validResponse.VisitGetIssuerMetadataResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetSsfConfiguration operation middleware
+func (sh *strictHandler) GetSsfConfiguration(ctx echo.Context) error {
+	var request GetSsfConfigurationRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSsfConfiguration(ctx.Request().Context(), request.(GetSsfConfigurationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSsfConfiguration")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetSsfConfigurationResponseObject); ok {
+		return validResponse.VisitGetSsfConfigurationResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -6388,6 +7354,451 @@ func (sh *strictHandler) RefreshSession(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(RefreshSessionResponseObject); ok {
 		return validResponse.VisitRefreshSessionResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetStreamStatus operation middleware
+func (sh *strictHandler) GetStreamStatus(ctx echo.Context, params GetStreamStatusParams) error {
+	var request GetStreamStatusRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStreamStatus(ctx.Request().Context(), request.(GetStreamStatusRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStreamStatus")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetStreamStatusResponseObject); ok {
+		return validResponse.VisitGetStreamStatusResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SetStreamStatus operation middleware
+func (sh *strictHandler) SetStreamStatus(ctx echo.Context) error {
+	var request SetStreamStatusRequestObject
+
+	var body SetStreamStatusJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetStreamStatus(ctx.Request().Context(), request.(SetStreamStatusRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetStreamStatus")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SetStreamStatusResponseObject); ok {
+		return validResponse.VisitSetStreamStatusResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// DeleteStream operation middleware
+func (sh *strictHandler) DeleteStream(ctx echo.Context, params DeleteStreamParams) error {
+	var request DeleteStreamRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteStream(ctx.Request().Context(), request.(DeleteStreamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteStream")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DeleteStreamResponseObject); ok {
+		return validResponse.VisitDeleteStreamResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReadStreams operation middleware
+func (sh *strictHandler) ReadStreams(ctx echo.Context, params ReadStreamsParams) error {
+	var request ReadStreamsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReadStreams(ctx.Request().Context(), request.(ReadStreamsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReadStreams")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReadStreamsResponseObject); ok {
+		return validResponse.VisitReadStreamsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// UpdateStream operation middleware
+func (sh *strictHandler) UpdateStream(ctx echo.Context) error {
+	var request UpdateStreamRequestObject
+
+	var body UpdateStreamJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateStream(ctx.Request().Context(), request.(UpdateStreamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateStream")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(UpdateStreamResponseObject); ok {
+		return validResponse.VisitUpdateStreamResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CreateStream operation middleware
+func (sh *strictHandler) CreateStream(ctx echo.Context) error {
+	var request CreateStreamRequestObject
+
+	var body CreateStreamJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateStream(ctx.Request().Context(), request.(CreateStreamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateStream")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateStreamResponseObject); ok {
+		return validResponse.VisitCreateStreamResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReplaceStream operation middleware
+func (sh *strictHandler) ReplaceStream(ctx echo.Context) error {
+	var request ReplaceStreamRequestObject
+
+	var body ReplaceStreamJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReplaceStream(ctx.Request().Context(), request.(ReplaceStreamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReplaceStream")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReplaceStreamResponseObject); ok {
+		return validResponse.VisitReplaceStreamResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PollStream operation middleware
+func (sh *strictHandler) PollStream(ctx echo.Context, streamID string) error {
+	var request PollStreamRequestObject
+
+	request.StreamID = streamID
+
+	var body PollStreamJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PollStream(ctx.Request().Context(), request.(PollStreamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PollStream")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PollStreamResponseObject); ok {
+		return validResponse.VisitPollStreamResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// AddSubject operation middleware
+func (sh *strictHandler) AddSubject(ctx echo.Context) error {
+	var request AddSubjectRequestObject
+
+	var body AddSubjectJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.AddSubject(ctx.Request().Context(), request.(AddSubjectRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AddSubject")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(AddSubjectResponseObject); ok {
+		return validResponse.VisitAddSubjectResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RemoveSubject operation middleware
+func (sh *strictHandler) RemoveSubject(ctx echo.Context) error {
+	var request RemoveSubjectRequestObject
+
+	var body RemoveSubjectJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RemoveSubject(ctx.Request().Context(), request.(RemoveSubjectRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RemoveSubject")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RemoveSubjectResponseObject); ok {
+		return validResponse.VisitRemoveSubjectResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// VerifyStream operation middleware
+func (sh *strictHandler) VerifyStream(ctx echo.Context) error {
+	var request VerifyStreamRequestObject
+
+	var body VerifyStreamJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.VerifyStream(ctx.Request().Context(), request.(VerifyStreamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "VerifyStream")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(VerifyStreamResponseObject); ok {
+		return validResponse.VisitVerifyStreamResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -61,6 +61,7 @@ func requests(s *service) map[string]request {
 		"getChangePassword":    {http.MethodGet, "/.well-known/change-password", nil},
 		"getPasswordPolicy":    {http.MethodGet, "/password-policy", nil},
 		"getJwks":              {http.MethodGet, "/.well-known/jwks.json", nil},
+		"getSsfConfiguration":  {http.MethodGet, "/.well-known/ssf-configuration", nil},
 		"getIssuerMetadata":    {http.MethodGet, "/.well-known/openid-configuration", nil},
 		"getOpenapi":           {http.MethodGet, "/openapi.yaml", nil},
 		"getProblem":           {http.MethodGet, "/problems/not_found", nil},
@@ -97,12 +98,32 @@ func requests(s *service) map[string]request {
 		"setNamingRule":            {http.MethodPut, "/admin/naming-rule", map[string]int{"min_length": 1}},
 		"lookUpUsername":           {http.MethodGet, "/admin/usernames/bo", nil},
 		"releaseHeldUsername":      {http.MethodDelete, "/admin/held-usernames/none", nil},
+
+		"readStreams":     {http.MethodGet, "/ssf/streams", nil},
+		"createStream":    {http.MethodPost, "/ssf/streams", map[string]any{"delivery": map[string]string{"method": "none"}}},
+		"updateStream":    {http.MethodPatch, "/ssf/streams", map[string]string{"stream_id": "none"}},
+		"replaceStream":   {http.MethodPut, "/ssf/streams", map[string]string{"stream_id": "none"}},
+		"deleteStream":    {http.MethodDelete, "/ssf/streams?stream_id=none", nil},
+		"pollStream":      {http.MethodPost, "/ssf/streams/none/poll", map[string]string{}},
+		"getStreamStatus": {http.MethodGet, "/ssf/status?stream_id=none", nil},
+		"setStreamStatus": {http.MethodPost, "/ssf/status", map[string]string{"stream_id": "none", "status": "paused"}},
+		"addSubject":      {http.MethodPost, "/ssf/subjects/add", map[string]any{"stream_id": "none", "subject": map[string]string{"format": "opaque", "id": "x"}}},
+		"removeSubject":   {http.MethodPost, "/ssf/subjects/remove", map[string]any{"stream_id": "none", "subject": map[string]string{"format": "opaque", "id": "x"}}},
+		"verifyStream":    {http.MethodPost, "/ssf/verification", map[string]string{"stream_id": "none"}},
+	}
+}
+
+// streamOperations are those on streams of Shared Signals, which are the services' own.
+func streamOperations() []string {
+	return []string{
+		"readStreams", "createStream", "updateStream", "replaceStream", "deleteStream", "pollStream", "getStreamStatus", "setStreamStatus", "addSubject",
+		"removeSubject", "verifyStream",
 	}
 }
 
 // outcome is what an actor gets of an operation: the code of a refusal by the table, or "served".
 func outcome(operation string, a answer) string {
-	aimless := slices.Contains([]string{"endMySession", "releaseHeldUsername"}, operation) // the requests aim at nothing that is there
+	aimless := slices.Contains(append(streamOperations(), "endMySession", "releaseHeldUsername"), operation) // the requests aim at nothing that is there
 	switch code := a.code(); {
 	case aimless && code == "not_found":
 		return "served"
@@ -167,8 +188,9 @@ func expected(operation, actor string) string {
 	auditing := slices.Contains([]string{"listAuditEvents", "checkAuditIntegrity"}, operation)
 	resetting := slices.Contains([]string{"resetPassword", "lockUser"}, operation)
 	verifying := operation == "verifyCredentials"
+	streaming := slices.Contains(streamOperations(), operation)
 	switch {
-	case !self && !reading && !writing && !changing && !auditing && !verifying && operation != "resolveUsername":
+	case !self && !reading && !writing && !changing && !auditing && !verifying && !streaming && operation != "resolveUsername":
 		return served
 	case actor == "nobody":
 		return noToken
@@ -182,7 +204,7 @@ func expected(operation, actor string) string {
 		return forbidden
 	case actor == "limited":
 		return mustChange
-	case verifying && actor == "administrator", operation == "resolveUsername" && actor == "administrator":
+	case verifying && actor == "administrator", operation == "resolveUsername" && actor == "administrator", streaming && actor == "administrator":
 		return forbidden // it is for services
 	case verifying && actor == "verifier", actor == "attributor" && operation == "resolveUsername":
 		return served

@@ -69,6 +69,7 @@ func TestContract_everyOperation(t *testing.T) {
 				t.Errorf("%d %s", call.status, call.raw)
 			}
 		}
+		s.contractOfStreams()
 		// What mailed links do when they are good is told in links_test.go.
 		for _, path := range []string{"/email-confirmations", "/credential-reverts"} {
 			s.want(s.call(http.MethodPost, path, "", map[string]string{"token": "nobody-has-it"}), http.StatusUnprocessableEntity, "link_invalid")
@@ -79,6 +80,32 @@ func TestContract_everyOperation(t *testing.T) {
 			t.Errorf("never called: %v", left)
 		}
 	}, "ACCOUNT_URL=https://app.example.com/account")
+}
+
+// contractOfStreams calls every operation on streams.
+func (s *service) contractOfStreams() {
+	s.t.Helper()
+	token := s.serviceToken("ssf.manage")
+	s.want(s.call(http.MethodGet, "/.well-known/ssf-configuration", "", nil), http.StatusOK, "")
+	id := s.want(s.call(http.MethodPost, "/ssf/streams", token, map[string]any{}), http.StatusCreated, "").text("stream_id")
+	subject := map[string]any{"stream_id": id, "subject": map[string]string{"format": "opaque", "id": s.user("bo").ID}}
+	for _, call := range []answer{
+		s.call(http.MethodGet, "/ssf/streams", token, nil),
+		s.call(http.MethodGet, "/ssf/streams?stream_id="+id, token, nil),
+		s.call(http.MethodPatch, "/ssf/streams", token, map[string]string{"stream_id": id, "description": "router"}),
+		s.call(http.MethodPut, "/ssf/streams", token, map[string]string{"stream_id": id}),
+		s.call(http.MethodGet, "/ssf/status?stream_id="+id, token, nil),
+		s.call(http.MethodPost, "/ssf/status", token, map[string]string{"stream_id": id, "status": "enabled"}),
+		s.call(http.MethodPost, "/ssf/subjects/remove", token, subject),
+		s.call(http.MethodPost, "/ssf/subjects/add", token, subject),
+		s.call(http.MethodPost, "/ssf/verification", token, map[string]string{"stream_id": id, "state": "x"}),
+		s.call(http.MethodPost, "/ssf/streams/"+id+"/poll", token, map[string]any{"returnImmediately": true}),
+		s.call(http.MethodDelete, "/ssf/streams?stream_id="+id, token, nil),
+	} {
+		if call.status >= http.StatusBadRequest {
+			s.t.Errorf("%d %s", call.status, call.raw)
+		}
+	}
 }
 
 // The client that other services use drives the same flows.

@@ -49,6 +49,7 @@ func (d devCommand) Run(ctx context.Context, p process) error {
 	getenv := fallback(p.getenv, map[string]string{
 		"DATABASE_URL": "sqlite:" + filepath.Join(folder, "credentials.db"), "TOKEN_AUDIENCE": "salesexec", "SEALING_KEY": sealing,
 		"LISTEN_ADDR": "127.0.0.1:8080", "OPS_ADDR": "127.0.0.1:9090", "PUBLIC_URL": "http://127.0.0.1",
+		"SIGNALS_ALLOWED_NETWORKS": "127.0.0.0/8, ::1", // receivers under development run here
 	})
 	settings, err := config.Load(getenv)
 	if err != nil {

@@ -121,6 +121,7 @@ func serve(ctx context.Context, w wiring, l listeners, ready func() error) error
 	}
 	log.InfoContext(ctx, "shutting down")
 	a.health.StopBeingReady()
+	a.others.hub.Close() // polls that wait for events end at once
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.settings.ShutdownTimeout)
 	defer cancel()
 	return errors.Join(api.Shutdown(end), ops.Shutdown(end))

@@ -38,6 +38,7 @@ type app struct {
 	watch  *audit.Watch
 	heads  time.Duration // between two looks at the heads of the audit trails
 	post   *post         // nil when no mail is sent
+	others *signals
 	log    *slog.Logger
 	now    func() time.Time
 
@@ -108,6 +109,8 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
+	others := newSignals(w, measures)
+	saving := announcing{Store: s, hub: others.hub}
 	outgoing := newPost(w, measures)
 	notices := notice.NewComposer(outgoing != nil)
 	if !notices.On() {
@@ -117,19 +120,20 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 	clients := client.New(s, keys, w.now)
 	sessions := session.New(session.Config{
 		MaxAge: settings.SessionMaxAge, IdleTime: settings.SessionIdleTime, RefreshKey: refreshKey, Notices: notices, Now: w.now, Log: log,
-	}, s, clients, hasher, limiter, keys)
+	}, saving, clients, hasher, limiter, keys)
 	credentials := credential.New(credential.Config{
 		Policy: policy, HoldTime: settings.UsernameHold, Notices: notices, Now: w.now, Log: log, Refused: measures.refused,
-	}, s, hasher, limiter, sessions)
+	}, saving, hasher, limiter, sessions)
 	measures.outside(keys.outside)
 	health := httpapi.NewHealth(promhttp.HandlerFor(measures.registry, promhttp.HandlerOpts{}), append(checks, keys.ready)...)
 	return &app{
 		api: httpapi.New(httpapi.Config{
 			PublicURL: settings.PublicURL, AccountURL: settings.AccountURL, Mailbox: w.mails(outgoing), AllowedOrigins: settings.AllowedOrigins, TrustedProxies: settings.TrustedProxies, RateLimit: settings.RateLimit,
-			Sessions: sessions, Credentials: credentials, Clients: clients, Trail: audit.NewTrail(s, w.now), Reviewer: review.New(s, hasher.Describe, w.now), Limiter: limiter, JWKS: keys.issuer.JWKS,
+			Sessions: sessions, Credentials: credentials, Clients: clients, Trail: audit.NewTrail(s, w.now), Reviewer: review.New(s, hasher.Describe, w.now), Limiter: limiter,
+			Signals: others.transmitter, JWKS: publicKeys(keys.issuer.JWKS, others.ring.JWKS),
 			Observe: measures.served, Now: w.now, Log: log,
 		}),
-		ops: health, health: health, store: s, keys: keys, post: outgoing, log: log, now: w.now,
+		ops: health, health: health, store: s, keys: keys, others: others, post: outgoing, log: log, now: w.now,
 		watch: audit.NewWatch(s, settings.AuditRetention, w.now, log, measures.watched), heads: settings.AuditHeadInterval,
 		breached: breached, breachedLater: checkLater,
 	}, nil
@@ -167,6 +171,8 @@ func (a *app) startBackground(ctx context.Context) (stop func()) {
 		{name: "deliver mail", every: mailEvery, work: func(context.Context) error { return a.deliver(sending) }},
 		{name: "seal audit events", every: sealEvery, work: a.seal},
 		{name: "look after signing keys", every: keysEvery, work: a.keys.tend},
+		{name: "look for events to hand out", every: signalsEvery, work: a.others.look},
+		{name: "look after streams", every: streamsEvery, work: a.others.tend, atOnce: true},
 		{name: "fetch the keys of outside issuers", every: outsideKeysEvery, work: a.keys.fetchOutside},
 		{name: "write the heads of the audit trails", every: a.heads, work: a.watch.Look, atOnce: true},
 		{name: "sweep what is over", every: sweepEvery, work: func(ctx context.Context) error {
@@ -179,6 +185,7 @@ func (a *app) startBackground(ctx context.Context) (stop func()) {
 	if a.breachedLater {
 		running.Go(func() { a.checkBreached(ctx) })
 	}
+	running.Go(func() { a.others.pusher.Run(ctx) })
 	return func() {
 		cancel()
 		defer time.AfterFunc(drainTime, stopSending).Stop()

@@ -70,8 +70,11 @@ func (a Actor) Place() string {
 	return "issuer:" + a.Issuer
 }
 
-// HasScope tells whether a service was given the scope.
-func (a Actor) HasScope(scope string) bool { return slices.Contains(a.Scopes, scope) }
+// HasScope tells whether a service was given the scope, or a wider one: who may manage streams may read them (CAEP
+// interoperability profile section 2.7.2).
+func (a Actor) HasScope(scope string) bool {
+	return slices.Contains(a.Scopes, scope) || scope == ScopeSignalsRead && slices.Contains(a.Scopes, ScopeSignalsManage)
+}
 
 // SeesAccount tells whether the actor has any business in the account.
 func (a Actor) SeesAccount(accountID string) bool {
@@ -165,6 +168,7 @@ func Table() []Rule {
 		{Operation: "getPasswordPolicy", Public: true, ReadsToken: true, DuringMustChange: true},
 		{Operation: "getJwks", Public: true, DuringMustChange: true},
 		{Operation: "getIssuerMetadata", Public: true, DuringMustChange: true},
+		{Operation: "getSsfConfiguration", Public: true, DuringMustChange: true},
 		{Operation: "getOpenapi", Public: true, DuringMustChange: true},
 		{Operation: "getProblem", Public: true, DuringMustChange: true},
 
@@ -201,6 +205,18 @@ func Table() []Rule {
 		{Operation: "setNamingRule", Role: user.Administrator, Scope: ScopeUsersWrite, Limited: true},
 		{Operation: "lookUpUsername", Role: user.Administrator, Scope: ScopeUsersRead, Limited: true, ReadOnly: true},
 		{Operation: "releaseHeldUsername", Role: user.Administrator, Scope: ScopeManage, Limited: true},
+
+		{Operation: "readStreams", Scope: ScopeSignalsRead},
+		{Operation: "createStream", Scope: ScopeSignalsManage, Limited: true},
+		{Operation: "updateStream", Scope: ScopeSignalsManage, Limited: true},
+		{Operation: "replaceStream", Scope: ScopeSignalsManage, Limited: true},
+		{Operation: "deleteStream", Scope: ScopeSignalsManage, Limited: true},
+		{Operation: "pollStream", Scope: ScopeSignalsRead},
+		{Operation: "getStreamStatus", Scope: ScopeSignalsRead},
+		{Operation: "setStreamStatus", Scope: ScopeSignalsManage, Limited: true},
+		{Operation: "addSubject", Scope: ScopeSignalsManage, Limited: true},
+		{Operation: "removeSubject", Scope: ScopeSignalsManage, Limited: true},
+		{Operation: "verifyStream", Scope: ScopeSignalsRead},
 	}
 }
 

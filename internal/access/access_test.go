@@ -107,7 +107,8 @@ func actors() map[string]access.Actor {
 		"promoted":  {Kind: access.Person, Role: user.Agent, User: user.User{Role: user.Administrator}},
 		"scopeless": service(), "reader": service(access.ScopeUsersRead), "manager": service(access.ScopeManage),
 		"resetter": service(access.ScopeReset), "reset administrators only": service(access.ScopeResetAdministrators),
-		"writer": service(access.ScopeUsersWrite), "auditor": service(access.ScopeAuditRead), "verifier": service(access.ScopeVerify), "attributor": service(access.ScopeAttribution), "all scopes": service(access.Scopes()...), "odd scope": service("users", "users:read:all", "USERS:READ"),
+		"receiver": service(access.ScopeSignalsRead), "stream manager": service(access.ScopeSignalsManage),
+		"writer": service(access.ScopeUsersWrite), "auditor": service(access.ScopeAuditRead), "verifier": service(access.ScopeVerify), "attributor": service(access.ScopeAttribution), "all scopes": service(access.Scopes()...), "odd scope": service("users", "users:read:all", "USERS:READ", "ssf", "ssf.*"),
 	}
 }
 
@@ -119,6 +120,7 @@ func TestAllow_matrix(t *testing.T) {
 	self := map[string]error{
 		"nobody": noToken, "no role": forbidden, "odd role": forbidden, "scopeless": forbidden, "reader": forbidden, "manager": forbidden,
 		"resetter": forbidden, "reset administrators only": forbidden, "writer": forbidden, "auditor": forbidden, "verifier": forbidden, "attributor": forbidden, "all scopes": forbidden, "odd scope": forbidden,
+		"receiver": forbidden, "stream manager": forbidden,
 	}
 	ownAffairs := maps.Clone(self) // what a session that may only choose a new password may not do
 	ownAffairs["limited agent"], ownAffairs["limited administrator"] = limited, limited
@@ -127,11 +129,12 @@ func TestAllow_matrix(t *testing.T) {
 			"nobody": noToken, "agent": forbidden, "promoted": forbidden, "no role": forbidden, "odd role": forbidden,
 			"limited agent": limited, "limited administrator": limited, "scopeless": noScope, "reader": noScope, "manager": noScope,
 			"resetter": noScope, "reset administrators only": noScope, "writer": noScope, "auditor": noScope, "verifier": noScope, "attributor": noScope, "odd scope": noScope,
+			"receiver": noScope, "stream manager": noScope,
 		}
 		maps.DeleteFunc(refused, func(actor string, _ error) bool { return slices.Contains(may, actor) })
 		return refused
 	}
-	services := func(may ...string) map[string]error { // no person, whatever the role
+	services := func(may ...string) map[string]error { // no person, whatever the role (SSF-03)
 		refused := administration(may...)
 		refused["administrator"] = forbidden
 		return refused
@@ -151,6 +154,12 @@ func TestAllow_matrix(t *testing.T) {
 		"listAuditEvents":   administration("auditor"), "checkAuditIntegrity": administration("auditor"),
 		"getAccountPasswordPolicy": administration("reader"), "getNamingRule": administration("reader"), "lookUpUsername": administration("reader"),
 		"setAccountPasswordPolicy": administration("writer"), "setNamingRule": administration("writer"), "releaseHeldUsername": administration("manager"),
+		"getSsfConfiguration": public,
+		"readStreams":         services("receiver", "stream manager"), "getStreamStatus": services("receiver", "stream manager"),
+		"pollStream": services("receiver", "stream manager"), "verifyStream": services("receiver", "stream manager"),
+		"createStream": services("stream manager"), "updateStream": services("stream manager"), "replaceStream": services("stream manager"),
+		"deleteStream": services("stream manager"), "setStreamStatus": services("stream manager"),
+		"addSubject": services("stream manager"), "removeSubject": services("stream manager"),
 	}
 	for _, rule := range access.Table() {
 		wanted, there := matrix[rule.Operation]

@@ -54,6 +54,10 @@ const (
 	PolicyChanged       Action = "account.policy_changed"       // an account's rules for passwords, held names and resets were replaced
 	NamingRuleChanged   Action = "account.naming_rule_changed"  // an account's rule for usernames was replaced
 	CredentialsReviewed Action = "account.credentials_reviewed" // the credential review was opened, or exported
+	StreamCreated       Action = "stream.created"               // a service made a stream of Shared Signals
+	StreamChanged       Action = "stream.changed"               // its receiver, the operator or the service itself changed a stream
+	StreamDeleted       Action = "stream.deleted"               // a service deleted its stream
+	StreamRefused       Action = "stream.change_refused"        // a stream was not made or changed; the code says why
 	SettingsRefused     Action = "account.change_refused"       // an account's settings were not changed; the code and the violations say why
 	Pruned              Action = "audit.pruned"                 // the operator removed the oldest events of the account's trail
 )
@@ -64,7 +68,7 @@ func Actions() []Action {
 		SettingsRefused, CredentialsReviewed, NamingRuleChanged, PolicyChanged, Pruned, ChangeRefused, CredentialsChanged, CredentialsReverted, NoticeGivenUp,
 		PasswordDisabled, PasswordRehashed, PasswordReset, ResetLinkSent, ResetLinkUsed, PasswordVerified, VerifyFailed, ServiceCreated, ServiceDisabled, ServiceEnabled,
 		ServiceRotated, ServiceTokenIssued, ServiceTokenRefused, SessionsRevoked, SessionEnded, SessionsEnded, SessionReuse, SignInFailed, SignedIn,
-		UserChanged, UserCreated, UserDisabled, UserEnabled, UserImported, SecurityLocked, UserUnlocked, NameReleased,
+		StreamRefused, StreamChanged, StreamCreated, StreamDeleted, UserChanged, UserCreated, UserDisabled, UserEnabled, UserImported, SecurityLocked, UserUnlocked, NameReleased,
 	}
 }
 
@@ -93,6 +97,9 @@ func (o Outcome) Valid() bool { return o == Done || o == Refused }
 // UnknownAccount is the chain of events that belong to no account: failed sign-ins with names nobody has.
 const UnknownAccount = "-"
 
+// StreamKind is the kind of a target that is a stream of Shared Signals, not a user.
+const StreamKind access.Kind = "stream"
+
 // Party is an actor or a target with the names it had when the event happened.
 type Party struct {
 	Kind     access.Kind `json:"kind,omitempty"`
@@ -105,7 +112,7 @@ type Party struct {
 type Details struct {
 	Code           string           `json:"code,omitempty"`       // why it was refused: a problem code, or a finer reason
 	Violations     []string         `json:"violations,omitempty"` // policy codes
-	Changed        []string         `json:"changed,omitempty"`    // of username, email, pending_email, password, role, team, also_manages, display_name
+	Changed        []string         `json:"changed,omitempty"`    // of username, email, pending_email, password, role, team, also_manages, display_name; of a stream what was set
 	OldUsername    string           `json:"old_username,omitempty"`
 	NewUsername    string           `json:"new_username,omitempty"`
 	OldEmail       string           `json:"old_email,omitempty"`

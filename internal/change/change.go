@@ -175,6 +175,13 @@ func (c *Change) Voided(id user.ID, purposes ...Purpose) {
 type Result struct {
 	SessionsEnded int
 	Revision      int64 // of Target's row after the save
+	Heard         []Heard
+}
+
+// Heard is a stream of another service on which events of the change wait to be delivered.
+type Heard struct {
+	StreamID string
+	Push     bool
 }
 
 // FieldError is what is wrong with one member of a request.

@@ -50,6 +50,9 @@ type Config struct {
 	SessionIdleTime        time.Duration
 	AuditRetention         time.Duration // 0: audit events are kept for ever
 	AuditHeadInterval      time.Duration
+	SignalsAllowedNetworks []netip.Prefix
+	SignalsPollTimeout     time.Duration
+	SignalsRetention       time.Duration
 	LogLevel               string
 	ShutdownTimeout        time.Duration
 }
@@ -100,6 +103,9 @@ func Variables() []Variable {
 		{Name: "SESSION_MAX_AGE", Default: "720h", Help: "longest life of a session"},
 		{Name: "AUDIT_RETENTION", Default: "for ever", Help: "age from which audit events may go, 720h or more: credentialsd audit prune removes them, and the log complains when it is not run"},
 		{Name: "AUDIT_HEAD_INTERVAL", Default: "1h", Help: "how often the heads of the audit trails are written into the log, 1m to 24h"},
+		{Name: "SIGNALS_ALLOWED_NETWORKS", Help: "networks that events are pushed to although their addresses are not public, separated by commas; unset: none"},
+		{Name: "SIGNALS_POLL_TIMEOUT", Default: "25s", Help: "how long a poll for events waits for one, 1s to 28s"},
+		{Name: "SIGNALS_RETENTION", Default: "168h", Help: "how long an event waits for its receiver before the stream is disabled, 1h to 720h"},
 		{Name: "LOG_LEVEL", Default: "info", Help: "debug, info, warn or error"},
 		{Name: "SHUTDOWN_TIMEOUT", Default: "20s", Help: "how long requests under way may take to end after SIGTERM"},
 	}
@@ -145,6 +151,9 @@ func load(r *reader) (Config, error) {
 		SessionMaxAge:          r.duration("SESSION_MAX_AGE", 30*24*time.Hour, 15*time.Minute, 365*24*time.Hour),
 		AuditRetention:         r.duration("AUDIT_RETENTION", 0, LeastRetention, 100*365*24*time.Hour),
 		AuditHeadInterval:      r.duration("AUDIT_HEAD_INTERVAL", time.Hour, time.Minute, 24*time.Hour),
+		SignalsAllowedNetworks: r.networks("SIGNALS_ALLOWED_NETWORKS"),
+		SignalsPollTimeout:     r.duration("SIGNALS_POLL_TIMEOUT", 25*time.Second, time.Second, 28*time.Second),
+		SignalsRetention:       r.duration("SIGNALS_RETENTION", 7*24*time.Hour, time.Hour, 30*24*time.Hour),
 		LogLevel:               r.oneOf("LOG_LEVEL", "debug", "info", "warn", "error"),
 		ShutdownTimeout:        r.duration("SHUTDOWN_TIMEOUT", 20*time.Second, time.Second, 5*time.Minute),
 	}

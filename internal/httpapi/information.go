@@ -13,9 +13,9 @@ import (
 	"github.com/salesexec/credentials/internal/credential"
 )
 
-// GetJwks publishes the keys of access tokens.
-func (s *Server) GetJwks(context.Context, api.GetJwksRequestObject) (api.GetJwksResponseObject, error) {
-	encoded, err := s.config.JWKS()
+// GetJwks publishes the keys of access tokens and events.
+func (s *Server) GetJwks(ctx context.Context, _ api.GetJwksRequestObject) (api.GetJwksResponseObject, error) {
+	encoded, err := s.config.JWKS(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("httpapi: key set: %w", err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/salesexec/credentials/internal/credential"
 	"github.com/salesexec/credentials/internal/password"
 	"github.com/salesexec/credentials/internal/session"
+	"github.com/salesexec/credentials/internal/signal"
 	"github.com/salesexec/credentials/internal/throttle"
 )
 
@@ -46,6 +47,7 @@ func kinds() []kind {
 		{"method_not_allowed", 405, "The method is not allowed here", "Use one of the methods that the Allow header names."},
 		{"identifier_taken", 409, "The name is not available", "It is in use, or held for the user who had it before. Choose another one."},
 		{"conflict", 409, "Somebody else changed this at the same time", "Nothing was changed by this request. Read the present state and try again."},
+		{"stream_exists", 409, "You have a stream of events already", "There is one stream for each client. Read it, and change it or delete it first."},
 		{"last_administrator", 409, "The account would lose its last administrator", "The last active administrator of the whole company cannot be disabled or demoted. Make somebody else an administrator first."},
 		{"precondition_failed", 412, "Somebody changed this since you read it", "Nothing was changed. Read it again and decide with the new ETag."},
 		{"body_too_large", 413, "The body is too large", "Send at most 16 KiB."},
@@ -98,6 +100,8 @@ func codes() []struct {
 		{change.ErrIdentifierTaken, "identifier_taken"},
 		{change.ErrLinkInvalid, "link_invalid"},
 		{change.ErrVersion, "precondition_failed"},
+		{signal.ErrNotFound, "not_found"},
+		{signal.ErrExists, "stream_exists"},
 		{change.ErrConflict, "conflict"},
 		{change.ErrUserExists, "conflict"},
 		{change.ErrLastAdministrator, "last_administrator"},
@@ -131,6 +135,9 @@ func answerTo(err error) answer {
 	}
 	if malformed, ok := errors.AsType[*malformedError](err); ok {
 		return answer{kind: mustKind("malformed_request"), detail: malformed.detail}
+	}
+	if invalid, ok := errors.AsType[*signal.InvalidError](err); ok {
+		return answer{kind: mustKind("malformed_request"), detail: invalid.Detail}
 	}
 	if errors.Is(err, io.EOF) {
 		return answer{kind: mustKind("malformed_request"), detail: "The body is empty: send one JSON object."}

@@ -1,7 +1,7 @@
 // Package httpapi speaks HTTP: routing, binding, middleware, translation of requests and results, problem documents.
 // Echo is used here and in package api, and nowhere else.
 //
-// It depends on package api and on the use cases (session, credential, client, audit, review), and decides nothing itself.
+// It depends on package api and on the use cases (session, credential, client, audit, review, signal), and decides nothing itself.
 package httpapi
 
 import (
@@ -24,6 +24,7 @@ import (
 	"github.com/salesexec/credentials/internal/notice"
 	"github.com/salesexec/credentials/internal/review"
 	"github.com/salesexec/credentials/internal/session"
+	"github.com/salesexec/credentials/internal/signal"
 	"github.com/salesexec/credentials/internal/throttle"
 )
 
@@ -40,8 +41,9 @@ type Config struct {
 	Trail          *audit.Trail
 	Reviewer       *review.Reviewer
 	Limiter        *throttle.Limiter
-	JWKS           func() ([]byte, error)
-	Mailbox        func(ctx context.Context) ([]notice.Mail, error)           // of dev, once what waits is delivered; nil elsewhere
+	Mailbox        func(ctx context.Context) ([]notice.Mail, error) // of dev, once what waits is delivered; nil elsewhere
+	Signals        *signal.Transmitter
+	JWKS           func(context.Context) ([]byte, error)                      // the keys of access tokens and events
 	Observe        func(method, route string, status int, took time.Duration) // may not be nil
 	Now            func() time.Time
 	Log            *slog.Logger
@@ -57,13 +59,17 @@ type Server struct {
 	trail       *audit.Trail
 	reviewer    *review.Reviewer
 	pages       *pages
+	signals     *signal.Transmitter
 }
 
 var _ api.StrictServerInterface = (*Server)(nil)
 
 // New returns the handler of the API.
 func New(config Config) http.Handler {
-	s := &Server{config: config, log: config.Log, sessions: config.Sessions, credentials: config.Credentials, clients: config.Clients, trail: config.Trail, reviewer: config.Reviewer, pages: newPages()}
+	s := &Server{
+		config: config, log: config.Log, sessions: config.Sessions, credentials: config.Credentials, clients: config.Clients, trail: config.Trail, reviewer: config.Reviewer,
+		pages: newPages(), signals: config.Signals,
+	}
 	e := echo.New()
 	e.Binder = binder{}
 	e.HTTPErrorHandler = s.errorHandler

@@ -58,13 +58,14 @@ func TestContract_describesEveryOperation(t *testing.T) {
 	}
 }
 
-// Decision 9: snake_case in JSON, queries and paths.
+// Decision 9: snake_case in JSON, queries and paths, but for the members that RFC 8936 names (sections 2.2 and 2.3).
 func TestContract_isSnakeCase(t *testing.T) {
+	ofRFC8936 := []string{"Poll.maxEvents", "Poll.returnImmediately", "Poll.setErrs", "Polled.moreAvailable"}
 	snake := regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 	doc := contract(t)
 	for name, schema := range doc.Components.Schemas {
 		for member := range schema.Value.Properties {
-			if !snake.MatchString(member) {
+			if !snake.MatchString(member) && !slices.Contains(ofRFC8936, name+"."+member) {
 				t.Errorf("%s.%s is not snake_case", name, member)
 			}
 		}
@@ -132,7 +133,9 @@ func TestContract_marksSecretsInRequests(t *testing.T) {
 					t.Errorf("%s, %s: %s is not marked as a secret with a bound", name, mediaType, member)
 				}
 			}
-			if object := content.Schema.Value; isJSON(mediaType) && (object.AdditionalProperties.Has == nil || *object.AdditionalProperties.Has) {
+			// Members that a receiver knows and the transmitter does not are passed over (SSF 1.0 section 8.1.1).
+			shared := strings.Contains(name, " /ssf/")
+			if object := content.Schema.Value; isJSON(mediaType) && !shared && (object.AdditionalProperties.Has == nil || *object.AdditionalProperties.Has) {
 				t.Errorf("%s, %s: the body allows unknown members", name, mediaType)
 			}
 		}

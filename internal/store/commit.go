@@ -22,8 +22,11 @@ func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, err
 	var result change.Result
 	err := s.transaction(ctx, func(tx *gorm.DB) error {
 		result = change.Result{}
+		var others audience
+		var ended []string
 		for _, step := range []func() error{
 			func() error { return s.keepAdministrator(tx, c) },
+			func() (err error) { others, err = s.gather(tx, c); return err },
 			func() error { return s.hold(tx, c.Actor) },
 			func() error { return s.holdTarget(tx, c) },
 			func() error { return redeem(tx, c) },
@@ -35,13 +38,18 @@ func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, err
 			func() error { return free(tx, c.Free, c.At) },
 			func() error { return s.rename(tx, c.Rename) },
 			func() error { return s.renew(tx, c.Renew) },
-			func() error { return s.endSessions(tx, c, &result) },
+			func() (err error) {
+				ended, err = s.endSessions(tx, c)
+				result.SessionsEnded = len(ended)
+				return err
+			},
 			func() error { return forgive(tx, c.Forgive) },
 			func() error { return replaceSettings(tx, c.Account) },
 			func() error { return void(tx, c.Void) },
 			func() error { return addTokens(tx, c.Tokens) },
 			func() error { return s.enqueue(tx, c.Outbox) },
 			func() error { return giveUp(tx, c.GiveUp) },
+			func() error { return s.signal(tx, c, others, ended, &result) },
 			func() error { return s.record(tx, withCounts(c.Audit, result)) },
 		} {
 			if err := step(); err != nil {
@@ -291,9 +299,10 @@ func (s *Store) renew(tx *gorm.DB, r *change.Renew) error {
 	return nil
 }
 
-func (s *Store) endSessions(tx *gorm.DB, c change.Change, result *change.Result) error {
+// endSessions ends sessions and returns which.
+func (s *Store) endSessions(tx *gorm.DB, c change.Change) ([]string, error) {
 	if c.End == nil {
-		return nil
+		return nil, nil
 	}
 	where, values := "user_id = ? AND ended_at IS NULL", []any{string(c.End.UserID)}
 	if c.End.Except != "" {
@@ -305,17 +314,14 @@ func (s *Store) endSessions(tx *gorm.DB, c change.Change, result *change.Result)
 	// Sessions that ran out are over already: they are closed, but not counted.
 	expired := tx.Exec("UPDATE sessions SET ended_at = expires_at, end_reason = 'expired' WHERE "+where+" AND expires_at <= ?", append(values, moment(c.At))...)
 	if expired.Error != nil {
-		return expired.Error
+		return nil, expired.Error
 	}
-	update := tx.Exec("UPDATE sessions SET ended_at = ?, end_reason = ? WHERE "+where, append([]any{moment(c.At), c.End.Why}, values...)...)
-	if update.Error != nil {
-		return update.Error
+	var ended []string
+	err := tx.Raw("UPDATE sessions SET ended_at = ?, end_reason = ? WHERE "+where+" RETURNING id", append([]any{moment(c.At), c.End.Why}, values...)...).Scan(&ended).Error
+	if err == nil && c.End.Live && len(ended) == 0 {
+		return nil, change.ErrConflict // it ended while the change was made
 	}
-	result.SessionsEnded = int(update.RowsAffected)
-	if c.End.Live && result.SessionsEnded == 0 {
-		return change.ErrConflict // it ended while the change was made
-	}
-	return nil
+	return ended, err
 }
 
 func forgive(tx *gorm.DB, subjects []string) error {

@@ -55,6 +55,8 @@ func (postgresQuirks) skipLocked() string { return " FOR UPDATE SKIP LOCKED" }
 func (postgresQuirks) forShare() string   { return " FOR SHARE" }
 func (postgresQuirks) timeType() string   { return "timestamptz" }
 
+func (postgresQuirks) keyShare(table string) string { return " FOR KEY SHARE OF " + table }
+
 // manyRows keeps the plans of the checks of foreign keys, which would be made anew for every row.
 func (postgresQuirks) manyRows() string { return "SET LOCAL plan_cache_mode = auto" }
 

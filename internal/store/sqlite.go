@@ -52,6 +52,8 @@ func (sqliteQuirks) skipLocked() string { return "" }
 func (sqliteQuirks) forShare() string   { return "" }
 func (sqliteQuirks) timeType() string   { return "text" }
 
+func (sqliteQuirks) keyShare(string) string { return "" }
+
 func (sqliteQuirks) manyRows() string { return "" }
 
 func (sqliteQuirks) rowsFrom(columns []reflect.Value) (text string, values []any) {

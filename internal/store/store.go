@@ -1,6 +1,6 @@
 // Package store keeps everything in PostgreSQL or SQLite. GORM is used here and nowhere else.
 //
-// It implements the stores that packages session, credential, client, audit and throttle name, and depends on those for
+// It implements the stores that packages session, credential, client, audit, signal and throttle name, and depends on those for
 // their words. One code serves both databases; what differs between them is in postgres.go and sqlite.go. Uniqueness and
 // races are decided by constraints and conditional updates, never by a SELECT before a write.
 package store
@@ -36,10 +36,11 @@ type dialect interface {
 	// writing holds off other writers of this process where the database cannot queue them itself.
 	writing() (done func())
 	// forUpdate and forShare are what a SELECT ends with to hold its rows until the transaction ends; skipLocked passes by
-	// those that another transaction holds.
+	// those that another transaction holds. keyShare keeps the rows of one of its tables from being deleted, and no more.
 	forUpdate() string
 	skipLocked() string
 	forShare() string
+	keyShare(table string) string
 	// timeType is the column type of a time.
 	timeType() string
 	// manyRows is the statement that a transaction begins with which writes many rows, or "".

@@ -8,7 +8,7 @@ import (
 )
 
 // Sweep deletes what nothing asks for any more: counters of failures, known networks and devices that have not been touched
-// since then, sessions that ran out before then, expired links, and rates that are whole again. It returns how many rows went.
+// since then, sessions that ran out before then, expired links, dead letters that old, and rates that are whole again. It returns how many rows went.
 func (s *Store) Sweep(ctx context.Context, untouchedSince time.Time) (int64, error) {
 	var swept int64
 	err := s.transaction(ctx, func(tx *gorm.DB) error {
@@ -22,6 +22,7 @@ func (s *Store) Sweep(ctx context.Context, untouchedSince time.Time) (int64, err
 			{"DELETE FROM known_devices WHERE last_sign_in_at < ?", moment(untouchedSince)},
 			{"DELETE FROM one_time_tokens WHERE expires_at < ?", moment(s.now())},
 			{"DELETE FROM sessions WHERE expires_at < ?", moment(untouchedSince)},
+			{"DELETE FROM stream_deliveries WHERE dead_at < ?", moment(untouchedSince)},
 			{"DELETE FROM rates WHERE tat < ?", s.now().UnixMicro()},
 		} {
 			deleted := tx.Exec(step.statement, step.value)

@@ -85,6 +85,7 @@ const (
 	AuditPartyKindAccount  AuditPartyKind = "account"
 	AuditPartyKindOperator AuditPartyKind = "operator"
 	AuditPartyKindService  AuditPartyKind = "service"
+	AuditPartyKindStream   AuditPartyKind = "stream"
 	AuditPartyKindUser     AuditPartyKind = "user"
 )
 
@@ -96,6 +97,8 @@ func (e AuditPartyKind) Valid() bool {
 	case AuditPartyKindOperator:
 		return true
 	case AuditPartyKindService:
+		return true
+	case AuditPartyKindStream:
 		return true
 	case AuditPartyKindUser:
 		return true
@@ -137,6 +140,24 @@ const (
 func (e ChangedCredentialsTokenType) Valid() bool {
 	switch e {
 	case ChangedCredentialsTokenTypeBearer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DeliveryMethod.
+const (
+	DeliveryMethodUrnIetfRfc8935 DeliveryMethod = "urn:ietf:rfc:8935"
+	DeliveryMethodUrnIetfRfc8936 DeliveryMethod = "urn:ietf:rfc:8936"
+)
+
+// Valid indicates whether the value is a known member of the DeliveryMethod enum.
+func (e DeliveryMethod) Valid() bool {
+	switch e {
+	case DeliveryMethodUrnIetfRfc8935:
+		return true
+	case DeliveryMethodUrnIetfRfc8936:
 		return true
 	default:
 		return false
@@ -291,6 +312,7 @@ const (
 	ProblemCodePasswordDisabled     ProblemCode = "password_disabled"
 	ProblemCodePolicyViolation      ProblemCode = "policy_violation"
 	ProblemCodePreconditionFailed   ProblemCode = "precondition_failed"
+	ProblemCodeStreamExists         ProblemCode = "stream_exists"
 	ProblemCodeThrottled            ProblemCode = "throttled"
 	ProblemCodeUnauthorized         ProblemCode = "unauthorized"
 	ProblemCodeUnavailable          ProblemCode = "unavailable"
@@ -336,6 +358,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodePolicyViolation:
 		return true
 	case ProblemCodePreconditionFailed:
+		return true
+	case ProblemCodeStreamExists:
 		return true
 	case ProblemCodeThrottled:
 		return true
@@ -497,6 +521,42 @@ func (e SignInReasonCode) Valid() bool {
 	case SignInReasonCodePasswordDisabled:
 		return true
 	case SignInReasonCodeTemporaryPasswordExpired:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SsfConfigurationDefaultSubjects.
+const (
+	SsfConfigurationDefaultSubjectsALL SsfConfigurationDefaultSubjects = "ALL"
+)
+
+// Valid indicates whether the value is a known member of the SsfConfigurationDefaultSubjects enum.
+func (e SsfConfigurationDefaultSubjects) Valid() bool {
+	switch e {
+	case SsfConfigurationDefaultSubjectsALL:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StreamStatusValue.
+const (
+	StreamStatusValueDisabled StreamStatusValue = "disabled"
+	StreamStatusValueEnabled  StreamStatusValue = "enabled"
+	StreamStatusValuePaused   StreamStatusValue = "paused"
+)
+
+// Valid indicates whether the value is a known member of the StreamStatusValue enum.
+func (e StreamStatusValue) Valid() bool {
+	switch e {
+	case StreamStatusValueDisabled:
+		return true
+	case StreamStatusValueEnabled:
+		return true
+	case StreamStatusValuePaused:
 		return true
 	default:
 		return false
@@ -748,6 +808,10 @@ type ActivityList struct {
 // | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
 // | `session.signed_in` | A sign-in opened a session. |
 // | `session.all_revoked` | An administrator or a service ended all sessions of a user. |
+// | `stream.change_refused` | A stream of Shared Signals was not made or changed; `code` says why. |
+// | `stream.changed` | A stream was changed by its receiver, by the operator or by the service itself. |
+// | `stream.created` | A service made its stream. |
+// | `stream.deleted` | A service deleted its stream. |
 // | `user.changed` | The role, the team, further teams or the display name of a user was changed. |
 // | `user.created` | A user was made. |
 // | `user.disabled` | A user may not sign in any more; all sessions were ended. |
@@ -908,6 +972,10 @@ type AuditEvent struct {
 	// | `session.sign_in_failed` | A sign-in failed; `code` says why, the caller never learns it. |
 	// | `session.signed_in` | A sign-in opened a session. |
 	// | `session.all_revoked` | An administrator or a service ended all sessions of a user. |
+	// | `stream.change_refused` | A stream of Shared Signals was not made or changed; `code` says why. |
+	// | `stream.changed` | A stream was changed by its receiver, by the operator or by the service itself. |
+	// | `stream.created` | A service made its stream. |
+	// | `stream.deleted` | A service deleted its stream. |
 	// | `user.changed` | The role, the team, further teams or the display name of a user was changed. |
 	// | `user.created` | A user was made. |
 	// | `user.disabled` | A user may not sign in any more; all sessions were ended. |
@@ -1015,7 +1083,7 @@ type AuditParty struct {
 	// ID An opaque id that never changes and is never used again.
 	ID *ID `json:"id,omitempty"`
 
-	// Kind `user`; `service`; `operator`: somebody at the command line of the host; `account`: settings of a whole account.
+	// Kind `user`; `service`; `operator`: somebody at the command line of the host; `account`: settings of a whole account; `stream`: a stream of Shared Signals.
 	Kind *AuditPartyKind `json:"kind,omitempty"`
 
 	// Name The display name of a user, or the name of a service.
@@ -1025,7 +1093,7 @@ type AuditParty struct {
 	Username *string `json:"username,omitempty"`
 }
 
-// AuditPartyKind `user`; `service`; `operator`: somebody at the command line of the host; `account`: settings of a whole account.
+// AuditPartyKind `user`; `service`; `operator`: somebody at the command line of the host; `account`: settings of a whole account; `stream`: a stream of Shared Signals.
 type AuditPartyKind string
 
 // AuditPolicy The account's rules for passwords, held names and resets, as far as they differed from the deployment's.
@@ -1179,6 +1247,9 @@ type CredentialsReverted struct {
 	// Username What the user types to sign in, once the password has been reset.
 	Username string `json:"username"`
 }
+
+// DeliveryMethod Push (RFC 8935) or poll (RFC 8936).
+type DeliveryMethod string
 
 // EmailConfirmed defines model for EmailConfirmed.
 type EmailConfirmed struct {
@@ -1569,6 +1640,30 @@ type PasswordResetResult struct {
 	Username string `json:"username"`
 }
 
+// Poll defines model for Poll.
+type Poll struct {
+	// Ack The `jti` of each event that was taken.
+	Ack []string `json:"ack,omitempty"`
+
+	// MaxEvents The most events to answer; 0 acknowledges only.
+	MaxEvents *int `json:"maxEvents,omitempty"`
+
+	// ReturnImmediately Whether to answer at once when nothing waits.
+	ReturnImmediately *bool `json:"returnImmediately,omitempty"`
+
+	// SetErrs Why events were refused, by their `jti`.
+	SetErrs map[string]SetError `json:"setErrs,omitempty"`
+}
+
+// Polled defines model for Polled.
+type Polled struct {
+	// MoreAvailable Whether more wait than were answered.
+	MoreAvailable *bool `json:"moreAvailable,omitempty"`
+
+	// Sets Security Event Tokens in compact form, by their `jti`.
+	Sets map[string]string `json:"sets"`
+}
+
 // Problem A problem document (RFC 9457).
 type Problem struct {
 	// Code The stable name of a problem.
@@ -1587,6 +1682,7 @@ type Problem struct {
 	// | 404 | `not_found` | There is no such thing, or the caller may not see it. |
 	// | 405 | `method_not_allowed` | See the header `Allow`. |
 	// | 409 | `identifier_taken` | The name is in use, or held for its former owner. |
+	// | 409 | `stream_exists` | The service has a stream of events already. |
 	// | 409 | `conflict` | A concurrent change won; read again and repeat. |
 	// | 409 | `last_administrator` | The last active administrator of `/` cannot be disabled or demoted. |
 	// | 412 | `precondition_failed` | What is to be changed is not what `If-Match` names. |
@@ -1636,6 +1732,7 @@ type Problem struct {
 // | 404 | `not_found` | There is no such thing, or the caller may not see it. |
 // | 405 | `method_not_allowed` | See the header `Allow`. |
 // | 409 | `identifier_taken` | The name is in use, or held for its former owner. |
+// | 409 | `stream_exists` | The service has a stream of events already. |
 // | 409 | `conflict` | A concurrent change won; read again and repeat. |
 // | 409 | `last_administrator` | The last active administrator of `/` cannot be disabled or demoted. |
 // | 412 | `precondition_failed` | What is to be changed is not what `If-Match` names. |
@@ -1819,6 +1916,15 @@ type SessionTokens struct {
 // SessionTokensTokenType defines model for SessionTokens.TokenType.
 type SessionTokensTokenType string
 
+// SetError Why a receiver refuses an event (RFC 8935 section 2.4).
+type SetError struct {
+	// Description More about it.
+	Description *string `json:"description,omitempty"`
+
+	// Err The reason, as in invalid_issuer.
+	Err string `json:"err"`
+}
+
 // SignIn defines model for SignIn.
 type SignIn struct {
 	// Password The password, exactly as it was chosen.
@@ -1888,6 +1994,193 @@ type SignInState struct {
 
 	// Recent The newest attempts to sign in, at most 20, the newest first; only where one user is shown.
 	Recent []SignInAttempt `json:"recent,omitempty"`
+}
+
+// SsfAuthorizationScheme defines model for SsfAuthorizationScheme.
+type SsfAuthorizationScheme struct {
+	// SpecUrn The specification.
+	SpecUrn string `json:"spec_urn"`
+}
+
+// SsfConfiguration defines model for SsfConfiguration.
+type SsfConfiguration struct {
+	// AddSubjectEndpoint Where subjects are added.
+	AddSubjectEndpoint string `json:"add_subject_endpoint"`
+
+	// AuthorizationSchemes How to authorize at these endpoints.
+	AuthorizationSchemes []SsfAuthorizationScheme `json:"authorization_schemes"`
+
+	// ConfigurationEndpoint Where streams are created and configured.
+	ConfigurationEndpoint string `json:"configuration_endpoint"`
+
+	// DefaultSubjects A new stream hears of everybody that its client may see.
+	DefaultSubjects SsfConfigurationDefaultSubjects `json:"default_subjects"`
+
+	// DeliveryMethodsSupported Push and poll.
+	DeliveryMethodsSupported []string `json:"delivery_methods_supported"`
+
+	// Issuer The `iss` of every event.
+	Issuer string `json:"issuer"`
+
+	// JwksURI Where the keys of the events are.
+	JwksURI string `json:"jwks_uri"`
+
+	// RemoveSubjectEndpoint Where subjects are removed.
+	RemoveSubjectEndpoint string `json:"remove_subject_endpoint"`
+
+	// SpecVersion The version of the Shared Signals Framework.
+	SpecVersion string `json:"spec_version"`
+
+	// StatusEndpoint Where streams are paused.
+	StatusEndpoint string `json:"status_endpoint"`
+
+	// VerificationEndpoint Where verifications are asked for.
+	VerificationEndpoint string `json:"verification_endpoint"`
+}
+
+// SsfConfigurationDefaultSubjects A new stream hears of everybody that its client may see.
+type SsfConfigurationDefaultSubjects string
+
+// StreamChange defines model for StreamChange.
+type StreamChange struct {
+	// Aud As it was read.
+	Aud *string `json:"aud,omitempty"`
+
+	// Delivery How the receiver wants to get events.
+	Delivery *StreamDeliveryWanted `json:"delivery,omitempty"`
+
+	// Description What the receiver calls the stream.
+	Description *string `json:"description,omitempty"`
+
+	// EventsDelivered As it was read.
+	EventsDelivered []string `json:"events_delivered,omitempty"`
+
+	// EventsRequested The event types to deliver.
+	EventsRequested []string `json:"events_requested,omitempty"`
+
+	// EventsSupported As it was read.
+	EventsSupported []string `json:"events_supported,omitempty"`
+
+	// Iss As it was read.
+	Iss *string `json:"iss,omitempty"`
+
+	// MinVerificationInterval As it was read.
+	MinVerificationInterval *int `json:"min_verification_interval,omitempty"`
+
+	// StreamID The stream to change.
+	StreamID string `json:"stream_id"`
+}
+
+// StreamConfiguration defines model for StreamConfiguration.
+type StreamConfiguration struct {
+	// Aud The `aud` of its events: the client id.
+	Aud string `json:"aud"`
+
+	// Delivery How the events of a stream get to the receiver.
+	Delivery StreamDelivery `json:"delivery"`
+
+	// Description What the receiver calls it.
+	Description *string `json:"description,omitempty"`
+
+	// EventsDelivered The requested ones that are supported.
+	EventsDelivered []string `json:"events_delivered"`
+
+	// EventsRequested What the receiver asked for; not there means all.
+	EventsRequested []string `json:"events_requested,omitempty"`
+
+	// EventsSupported The event types there are.
+	EventsSupported []string `json:"events_supported"`
+
+	// Iss The `iss` of its events.
+	Iss string `json:"iss"`
+
+	// MinVerificationInterval Seconds between two verifications.
+	MinVerificationInterval int `json:"min_verification_interval"`
+
+	// StreamID The stream's id.
+	StreamID string `json:"stream_id"`
+}
+
+// StreamConfigurations defines model for StreamConfigurations.
+type StreamConfigurations = []StreamConfiguration
+
+// StreamDelivery How the events of a stream get to the receiver.
+type StreamDelivery struct {
+	// EndpointURL Where to push to or poll from.
+	EndpointURL string `json:"endpoint_url"`
+
+	// Method Push (RFC 8935) or poll (RFC 8936).
+	Method DeliveryMethod `json:"method"`
+}
+
+// StreamDeliveryWanted How the receiver wants to get events.
+type StreamDeliveryWanted struct {
+	// AuthorizationHeader Of a push: the Authorization header to send. It is kept sealed and never shown.
+	AuthorizationHeader *string `json:"authorization_header,omitempty"`
+
+	// EndpointURL Of a push: the https URL to push to. Of a poll it is given by the transmitter.
+	EndpointURL *string `json:"endpoint_url,omitempty"`
+
+	// Method Push (RFC 8935) or poll (RFC 8936).
+	Method DeliveryMethod `json:"method"`
+}
+
+// StreamStatus defines model for StreamStatus.
+type StreamStatus struct {
+	// Reason Why it is so.
+	Reason *string `json:"reason,omitempty"`
+
+	// Status It delivers, holds events, or drops them.
+	Status StreamStatusValue `json:"status"`
+
+	// StreamID The stream.
+	StreamID string `json:"stream_id"`
+}
+
+// StreamStatusValue It delivers, holds events, or drops them.
+type StreamStatusValue string
+
+// StreamWanted defines model for StreamWanted.
+type StreamWanted struct {
+	// Delivery How the receiver wants to get events.
+	Delivery *StreamDeliveryWanted `json:"delivery,omitempty"`
+
+	// Description What the receiver calls the stream.
+	Description *string `json:"description,omitempty"`
+
+	// EventsRequested The event types to deliver; unknown ones are ignored. Not there means all.
+	EventsRequested []string `json:"events_requested,omitempty"`
+}
+
+// SubjectAddition defines model for SubjectAddition.
+type SubjectAddition struct {
+	// StreamID The stream.
+	StreamID string `json:"stream_id"`
+
+	// Subject A subject identifier (RFC 9493): a user by issuer and id or by id alone, or a complex one with `user`, `tenant` or
+	// both. Others, as e-mail addresses, are subjects that do not exist here.
+	Subject SubjectIdentifier `json:"subject"`
+
+	// Verified Whether the receiver has verified the subject. It makes no difference here.
+	Verified *bool `json:"verified,omitempty"`
+}
+
+// SubjectIdentifier A subject identifier (RFC 9493): a user by issuer and id or by id alone, or a complex one with `user`, `tenant` or
+// both. Others, as e-mail addresses, are subjects that do not exist here.
+type SubjectIdentifier struct {
+	// Format iss_sub, opaque or complex.
+	Format               string                 `json:"format"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
+// SubjectRemoval defines model for SubjectRemoval.
+type SubjectRemoval struct {
+	// StreamID The stream.
+	StreamID string `json:"stream_id"`
+
+	// Subject A subject identifier (RFC 9493): a user by issuer and id or by id alone, or a complex one with `user`, `tenant` or
+	// both. Others, as e-mail addresses, are subjects that do not exist here.
+	Subject SubjectIdentifier `json:"subject"`
 }
 
 // Team A place in the account's tree of branches, as a path; `/` is the whole company.
@@ -2135,6 +2428,15 @@ type Verification struct {
 
 	// Username What was typed as username.
 	Username string `json:"username"`
+}
+
+// VerificationRequest defines model for VerificationRequest.
+type VerificationRequest struct {
+	// State What the event is to echo.
+	State *string `json:"state,omitempty"`
+
+	// StreamID The stream.
+	StreamID string `json:"stream_id"`
 }
 
 // VerificationResult The members beside `verified` are there only if it is true.
@@ -2392,6 +2694,29 @@ type ResolveUsernameParams struct {
 	At *time.Time `form:"at,omitempty" json:"at,omitempty"`
 }
 
+// GetStreamStatusParams defines parameters for GetStreamStatus.
+type GetStreamStatusParams struct {
+	// StreamID The stream.
+	StreamID string `form:"stream_id" json:"stream_id"`
+}
+
+// DeleteStreamParams defines parameters for DeleteStream.
+type DeleteStreamParams struct {
+	// StreamID The stream to delete.
+	StreamID string `form:"stream_id" json:"stream_id"`
+}
+
+// ReadStreamsParams defines parameters for ReadStreams.
+type ReadStreamsParams struct {
+	// StreamID The stream to read.
+	StreamID *string `form:"stream_id,omitempty" json:"stream_id,omitempty"`
+}
+
+// ReadStreams200JSONResponseBody defines parameters for ReadStreams.
+type ReadStreams200JSONResponseBody struct {
+	union json.RawMessage
+}
+
 // ListMyActivityParams defines parameters for ListMyActivity.
 type ListMyActivityParams struct {
 	// Limit The most items to answer.
@@ -2465,8 +2790,160 @@ type SignInJSONRequestBody = SignIn
 // RefreshSessionJSONRequestBody defines body for RefreshSession for application/json ContentType.
 type RefreshSessionJSONRequestBody = SessionRefresh
 
+// SetStreamStatusJSONRequestBody defines body for SetStreamStatus for application/json ContentType.
+type SetStreamStatusJSONRequestBody = StreamStatus
+
+// UpdateStreamJSONRequestBody defines body for UpdateStream for application/json ContentType.
+type UpdateStreamJSONRequestBody = StreamChange
+
+// CreateStreamJSONRequestBody defines body for CreateStream for application/json ContentType.
+type CreateStreamJSONRequestBody = StreamWanted
+
+// ReplaceStreamJSONRequestBody defines body for ReplaceStream for application/json ContentType.
+type ReplaceStreamJSONRequestBody = StreamChange
+
+// PollStreamJSONRequestBody defines body for PollStream for application/json ContentType.
+type PollStreamJSONRequestBody = Poll
+
+// AddSubjectJSONRequestBody defines body for AddSubject for application/json ContentType.
+type AddSubjectJSONRequestBody = SubjectAddition
+
+// RemoveSubjectJSONRequestBody defines body for RemoveSubject for application/json ContentType.
+type RemoveSubjectJSONRequestBody = SubjectRemoval
+
+// VerifyStreamJSONRequestBody defines body for VerifyStream for application/json ContentType.
+type VerifyStreamJSONRequestBody = VerificationRequest
+
 // ChangeMyCredentialsJSONRequestBody defines body for ChangeMyCredentials for application/json ContentType.
 type ChangeMyCredentialsJSONRequestBody = OwnCredentialsChange
+
+// Getter for additional properties for SubjectIdentifier. Returns the specified
+// element and whether it was found
+func (a SubjectIdentifier) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for SubjectIdentifier
+func (a *SubjectIdentifier) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for SubjectIdentifier to handle AdditionalProperties
+func (a *SubjectIdentifier) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["format"]; found {
+		err = json.Unmarshal(raw, &a.Format)
+		if err != nil {
+			return fmt.Errorf("error reading 'format': %w", err)
+		}
+		delete(object, "format")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for SubjectIdentifier to handle AdditionalProperties
+func (a SubjectIdentifier) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	object["format"], err = json.Marshal(a.Format)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'format': %w", err)
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
+
+// AsStreamConfiguration returns the union data inside the ReadStreams200JSONResponseBody as a StreamConfiguration
+func (t ReadStreams200JSONResponseBody) AsStreamConfiguration() (StreamConfiguration, error) {
+	var body StreamConfiguration
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromStreamConfiguration overwrites any union data inside the ReadStreams200JSONResponseBody as the provided StreamConfiguration
+func (t *ReadStreams200JSONResponseBody) FromStreamConfiguration(v StreamConfiguration) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeStreamConfiguration performs a merge with any union data inside the ReadStreams200JSONResponseBody, using the provided StreamConfiguration
+func (t *ReadStreams200JSONResponseBody) MergeStreamConfiguration(v StreamConfiguration) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsStreamConfigurations returns the union data inside the ReadStreams200JSONResponseBody as a StreamConfigurations
+func (t ReadStreams200JSONResponseBody) AsStreamConfigurations() (StreamConfigurations, error) {
+	var body StreamConfigurations
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromStreamConfigurations overwrites any union data inside the ReadStreams200JSONResponseBody as the provided StreamConfigurations
+func (t *ReadStreams200JSONResponseBody) FromStreamConfigurations(v StreamConfigurations) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeStreamConfigurations performs a merge with any union data inside the ReadStreams200JSONResponseBody, using the provided StreamConfigurations
+func (t *ReadStreams200JSONResponseBody) MergeStreamConfigurations(v StreamConfigurations) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t ReadStreams200JSONResponseBody) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *ReadStreams200JSONResponseBody) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -2542,9 +3019,9 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
-	// GetJwks The keys that verify access tokens
+	// GetJwks The keys that verify access tokens and events
 	//
-	// The public keys of the built-in issuer (RFC 7517). After a rotation the previous key stays until its tokens have
+	// The public keys of the built-in issuer (RFC 7517), those of access tokens (EdDSA) and those of events (RS256). After a rotation the previous key stays until its tokens have
 	// expired. Fetch again when a token names a `kid` you do not know, at most once a minute.
 	//
 	// Corresponds with GET /.well-known/jwks.json (the `GetJwks` operationId).
@@ -2556,6 +3033,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /.well-known/openid-configuration (the `GetIssuerMetadata` operationId).
 	GetIssuerMetadata(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSsfConfiguration The transmitter's metadata
+	//
+	// Where streams are managed, and how their events are delivered and signed (SSF 1.0 section 7).
+	//
+	// Corresponds with GET /.well-known/ssf-configuration (the `GetSsfConfiguration` operationId).
+	GetSsfConfiguration(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListAuditEvents What happened
 	//
@@ -3197,6 +3681,221 @@ type ClientInterface interface {
 	// Corresponds with POST /sessions/refresh (the `RefreshSession` operationId).
 	RefreshSession(ctx context.Context, body RefreshSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetStreamStatus Read a stream's status
+	//
+	// Whether the stream delivers (SSF 1.0 section 8.1.2.1). Needs the scope `ssf.read` or `ssf.manage`.
+	//
+	// Corresponds with GET /ssf/status (the `GetStreamStatus` operationId).
+	GetStreamStatus(ctx context.Context, params *GetStreamStatusParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetStreamStatusWithBody Enable, pause or disable a stream
+	//
+	// A paused stream holds its events, in their order for each user, and delivers them when it is enabled again. A disabled
+	// one drops what waits and what comes. Whatever waits for longer than the deployment keeps events, 7 days by default,
+	// disables its stream, and a `stream-updated` event says so. Needs the scope `ssf.manage` (SSF 1.0 section 8.1.2.2).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ssf/status (the `SetStreamStatus` operationId).
+	SetStreamStatusWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetStreamStatus Enable, pause or disable a stream
+	//
+	// A paused stream holds its events, in their order for each user, and delivers them when it is enabled again. A disabled
+	// one drops what waits and what comes. Whatever waits for longer than the deployment keeps events, 7 days by default,
+	// disables its stream, and a `stream-updated` event says so. Needs the scope `ssf.manage` (SSF 1.0 section 8.1.2.2).
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ssf/status (the `SetStreamStatus` operationId).
+	SetStreamStatus(ctx context.Context, body SetStreamStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteStream Delete a stream
+	//
+	// Deletes the stream and what waits on it. Needs the scope `ssf.manage` (SSF 1.0 section 8.1.1.5).
+	//
+	// Corresponds with DELETE /ssf/streams (the `DeleteStream` operationId).
+	DeleteStream(ctx context.Context, params *DeleteStreamParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReadStreams Read a stream, or the list of them
+	//
+	// With `stream_id` the configuration of that stream, without it a list of the caller's streams: one or none (SSF 1.0
+	// section 8.1.1.2). Another receiver's stream is answered like one that does not exist. The `authorization_header`
+	// of a push is never shown. Needs the scope `ssf.read` or `ssf.manage`.
+	//
+	// Corresponds with GET /ssf/streams (the `ReadStreams` operationId).
+	ReadStreams(ctx context.Context, params *ReadStreamsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateStreamWithBody Change a stream
+	//
+	// Changes the members that are there. What the transmitter decides can be sent along as it was read; anything else in
+	// it is a `400`. A pushed stream keeps its `authorization_header` if none is sent and the endpoint stays the same.
+	// Needs the scope `ssf.manage` (SSF 1.0 section 8.1.1.3).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /ssf/streams (the `UpdateStream` operationId).
+	UpdateStreamWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateStream Change a stream
+	//
+	// Changes the members that are there. What the transmitter decides can be sent along as it was read; anything else in
+	// it is a `400`. A pushed stream keeps its `authorization_header` if none is sent and the endpoint stays the same.
+	// Needs the scope `ssf.manage` (SSF 1.0 section 8.1.1.3).
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /ssf/streams (the `UpdateStream` operationId).
+	UpdateStream(ctx context.Context, body UpdateStreamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateStreamWithBody Create a stream
+	//
+	// From now on the caller hears of the users it may see: those of its account or, if registered so, of all. One stream
+	// per client: a second one is a `409` with the code `stream_exists` (SSF 1.0 section 8.1.1.1).
+	//
+	// Without `delivery` the events are polled for, at the `endpoint_url` of the answer. A push needs an https endpoint
+	// with a public address. Without `events_requested` all supported events are delivered; unknown ones are ignored.
+	// Needs the scope `ssf.manage`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ssf/streams (the `CreateStream` operationId).
+	CreateStreamWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateStream Create a stream
+	//
+	// From now on the caller hears of the users it may see: those of its account or, if registered so, of all. One stream
+	// per client: a second one is a `409` with the code `stream_exists` (SSF 1.0 section 8.1.1.1).
+	//
+	// Without `delivery` the events are polled for, at the `endpoint_url` of the answer. A push needs an https endpoint
+	// with a public address. Without `events_requested` all supported events are delivered; unknown ones are ignored.
+	// Needs the scope `ssf.manage`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ssf/streams (the `CreateStream` operationId).
+	CreateStream(ctx context.Context, body CreateStreamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReplaceStreamWithBody Replace a stream's configuration
+	//
+	// Like `updateStream`, but what is not there is taken away: without `delivery` the events are polled for, without
+	// `events_requested` all are delivered. Needs the scope `ssf.manage` (SSF 1.0 section 8.1.1.4).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /ssf/streams (the `ReplaceStream` operationId).
+	ReplaceStreamWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReplaceStream Replace a stream's configuration
+	//
+	// Like `updateStream`, but what is not there is taken away: without `delivery` the events are polled for, without
+	// `events_requested` all are delivered. Needs the scope `ssf.manage` (SSF 1.0 section 8.1.1.4).
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /ssf/streams (the `ReplaceStream` operationId).
+	ReplaceStream(ctx context.Context, body ReplaceStreamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PollStreamWithBody Poll for events
+	//
+	// Answers the events that wait on the stream, up to 100, as Security Event Tokens by their `jti` (RFC 8936). Of each
+	// user only the oldest is among them, so that none overtakes another. An event comes again until it is acknowledged in
+	// `ack` or refused in `setErrs`.
+	//
+	// When nothing waits, the answer waits for an event, 25 seconds by default, unless `returnImmediately` is true. With
+	// `maxEvents` 0 the request only acknowledges. Needs the scope `ssf.read` or `ssf.manage`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ssf/streams/{stream_id}/poll (the `PollStream` operationId).
+	PollStreamWithBody(ctx context.Context, streamID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PollStream Poll for events
+	//
+	// Answers the events that wait on the stream, up to 100, as Security Event Tokens by their `jti` (RFC 8936). Of each
+	// user only the oldest is among them, so that none overtakes another. An event comes again until it is acknowledged in
+	// `ack` or refused in `setErrs`.
+	//
+	// When nothing waits, the answer waits for an event, 25 seconds by default, unless `returnImmediately` is true. With
+	// `maxEvents` 0 the request only acknowledges. Needs the scope `ssf.read` or `ssf.manage`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ssf/streams/{stream_id}/poll (the `PollStream` operationId).
+	PollStream(ctx context.Context, streamID string, body PollStreamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AddSubjectWithBody Hear of a user or an account
+	//
+	// A stream hears of everybody that its client may see, less what was removed. A subject is a user,
+	// `{"format": "iss_sub", "iss": "<issuer>", "sub": "<user id>"}` or `{"format": "opaque", "id": "<user id>"}`, or an
+	// account, `{"format": "complex", "tenant": {"format": "opaque", "id": "<account id>"}}`, with the id `*` for all. What
+	// is said of a user outweighs what was said of its account, and that what was said of all, until the wider one is said
+	// anew. To hear of some accounts only, remove `*` and add them.
+	//
+	// Subjects that do not exist, and those out of reach, get the same answer (SSF 1.0 sections 8.1.3 and 9.1). Needs the
+	// scope `ssf.manage`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ssf/subjects/add (the `AddSubject` operationId).
+	AddSubjectWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AddSubject Hear of a user or an account
+	//
+	// A stream hears of everybody that its client may see, less what was removed. A subject is a user,
+	// `{"format": "iss_sub", "iss": "<issuer>", "sub": "<user id>"}` or `{"format": "opaque", "id": "<user id>"}`, or an
+	// account, `{"format": "complex", "tenant": {"format": "opaque", "id": "<account id>"}}`, with the id `*` for all. What
+	// is said of a user outweighs what was said of its account, and that what was said of all, until the wider one is said
+	// anew. To hear of some accounts only, remove `*` and add them.
+	//
+	// Subjects that do not exist, and those out of reach, get the same answer (SSF 1.0 sections 8.1.3 and 9.1). Needs the
+	// scope `ssf.manage`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ssf/subjects/add (the `AddSubject` operationId).
+	AddSubject(ctx context.Context, body AddSubjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RemoveSubjectWithBody Hear of a user or an account no longer
+	//
+	// The reverse of `addSubject`. Events that were queued before are delivered still. Needs the scope `ssf.manage`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ssf/subjects/remove (the `RemoveSubject` operationId).
+	RemoveSubjectWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RemoveSubject Hear of a user or an account no longer
+	//
+	// The reverse of `addSubject`. Events that were queued before are delivered still. Needs the scope `ssf.manage`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ssf/subjects/remove (the `RemoveSubject` operationId).
+	RemoveSubject(ctx context.Context, body RemoveSubjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// VerifyStreamWithBody Ask for a verification event
+	//
+	// Queues a `verification` event on the stream, with `state` if it is given, so that the receiver knows that the stream
+	// works. At most once in 30 seconds. A paused stream holds it, a disabled one drops it. Needs the scope `ssf.read` or
+	// `ssf.manage` (SSF 1.0 section 8.1.4).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ssf/verification (the `VerifyStream` operationId).
+	VerifyStreamWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// VerifyStream Ask for a verification event
+	//
+	// Queues a `verification` event on the stream, with `state` if it is given, so that the receiver knows that the stream
+	// works. At most once in 30 seconds. A paused stream holds it, a disabled one drops it. Needs the scope `ssf.read` or
+	// `ssf.manage` (SSF 1.0 section 8.1.4).
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ssf/verification (the `VerifyStream` operationId).
+	VerifyStream(ctx context.Context, body VerifyStreamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetMe The signed-in user
 	//
 	// Who the caller is, with a summary of the credentials and of the session.
@@ -3293,9 +3992,9 @@ type ClientInterface interface {
 	EndMySession(ctx context.Context, sessionID string, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
-// GetJwks The keys that verify access tokens
+// GetJwks The keys that verify access tokens and events
 //
-// The public keys of the built-in issuer (RFC 7517). After a rotation the previous key stays until its tokens have
+// The public keys of the built-in issuer (RFC 7517), those of access tokens (EdDSA) and those of events (RS256). After a rotation the previous key stays until its tokens have
 // expired. Fetch again when a token names a `kid` you do not know, at most once a minute.
 //
 // Corresponds with GET /.well-known/jwks.json (the `GetJwks` operationId).
@@ -3318,6 +4017,23 @@ func (c *Core) GetJwks(ctx context.Context, reqEditors ...RequestEditorFn) (*htt
 // Corresponds with GET /.well-known/openid-configuration (the `GetIssuerMetadata` operationId).
 func (c *Core) GetIssuerMetadata(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetIssuerMetadataRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSsfConfiguration The transmitter's metadata
+//
+// Where streams are managed, and how their events are delivered and signed (SSF 1.0 section 7).
+//
+// Corresponds with GET /.well-known/ssf-configuration (the `GetSsfConfiguration` operationId).
+func (c *Core) GetSsfConfiguration(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSsfConfigurationRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -4428,6 +5144,411 @@ func (c *Core) RefreshSession(ctx context.Context, body RefreshSessionJSONReques
 	return c.Client.Do(req)
 }
 
+// GetStreamStatus Read a stream's status
+//
+// Whether the stream delivers (SSF 1.0 section 8.1.2.1). Needs the scope `ssf.read` or `ssf.manage`.
+//
+// Corresponds with GET /ssf/status (the `GetStreamStatus` operationId).
+func (c *Core) GetStreamStatus(ctx context.Context, params *GetStreamStatusParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStreamStatusRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetStreamStatusWithBody Enable, pause or disable a stream
+//
+// A paused stream holds its events, in their order for each user, and delivers them when it is enabled again. A disabled
+// one drops what waits and what comes. Whatever waits for longer than the deployment keeps events, 7 days by default,
+// disables its stream, and a `stream-updated` event says so. Needs the scope `ssf.manage` (SSF 1.0 section 8.1.2.2).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ssf/status (the `SetStreamStatus` operationId).
+func (c *Core) SetStreamStatusWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetStreamStatusRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetStreamStatus Enable, pause or disable a stream
+//
+// A paused stream holds its events, in their order for each user, and delivers them when it is enabled again. A disabled
+// one drops what waits and what comes. Whatever waits for longer than the deployment keeps events, 7 days by default,
+// disables its stream, and a `stream-updated` event says so. Needs the scope `ssf.manage` (SSF 1.0 section 8.1.2.2).
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ssf/status (the `SetStreamStatus` operationId).
+func (c *Core) SetStreamStatus(ctx context.Context, body SetStreamStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetStreamStatusRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteStream Delete a stream
+//
+// Deletes the stream and what waits on it. Needs the scope `ssf.manage` (SSF 1.0 section 8.1.1.5).
+//
+// Corresponds with DELETE /ssf/streams (the `DeleteStream` operationId).
+func (c *Core) DeleteStream(ctx context.Context, params *DeleteStreamParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteStreamRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReadStreams Read a stream, or the list of them
+//
+// With `stream_id` the configuration of that stream, without it a list of the caller's streams: one or none (SSF 1.0
+// section 8.1.1.2). Another receiver's stream is answered like one that does not exist. The `authorization_header`
+// of a push is never shown. Needs the scope `ssf.read` or `ssf.manage`.
+//
+// Corresponds with GET /ssf/streams (the `ReadStreams` operationId).
+func (c *Core) ReadStreams(ctx context.Context, params *ReadStreamsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadStreamsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateStreamWithBody Change a stream
+//
+// Changes the members that are there. What the transmitter decides can be sent along as it was read; anything else in
+// it is a `400`. A pushed stream keeps its `authorization_header` if none is sent and the endpoint stays the same.
+// Needs the scope `ssf.manage` (SSF 1.0 section 8.1.1.3).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /ssf/streams (the `UpdateStream` operationId).
+func (c *Core) UpdateStreamWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateStreamRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateStream Change a stream
+//
+// Changes the members that are there. What the transmitter decides can be sent along as it was read; anything else in
+// it is a `400`. A pushed stream keeps its `authorization_header` if none is sent and the endpoint stays the same.
+// Needs the scope `ssf.manage` (SSF 1.0 section 8.1.1.3).
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /ssf/streams (the `UpdateStream` operationId).
+func (c *Core) UpdateStream(ctx context.Context, body UpdateStreamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateStreamRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateStreamWithBody Create a stream
+//
+// From now on the caller hears of the users it may see: those of its account or, if registered so, of all. One stream
+// per client: a second one is a `409` with the code `stream_exists` (SSF 1.0 section 8.1.1.1).
+//
+// Without `delivery` the events are polled for, at the `endpoint_url` of the answer. A push needs an https endpoint
+// with a public address. Without `events_requested` all supported events are delivered; unknown ones are ignored.
+// Needs the scope `ssf.manage`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ssf/streams (the `CreateStream` operationId).
+func (c *Core) CreateStreamWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateStreamRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateStream Create a stream
+//
+// From now on the caller hears of the users it may see: those of its account or, if registered so, of all. One stream
+// per client: a second one is a `409` with the code `stream_exists` (SSF 1.0 section 8.1.1.1).
+//
+// Without `delivery` the events are polled for, at the `endpoint_url` of the answer. A push needs an https endpoint
+// with a public address. Without `events_requested` all supported events are delivered; unknown ones are ignored.
+// Needs the scope `ssf.manage`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ssf/streams (the `CreateStream` operationId).
+func (c *Core) CreateStream(ctx context.Context, body CreateStreamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateStreamRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReplaceStreamWithBody Replace a stream's configuration
+//
+// Like `updateStream`, but what is not there is taken away: without `delivery` the events are polled for, without
+// `events_requested` all are delivered. Needs the scope `ssf.manage` (SSF 1.0 section 8.1.1.4).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /ssf/streams (the `ReplaceStream` operationId).
+func (c *Core) ReplaceStreamWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReplaceStreamRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReplaceStream Replace a stream's configuration
+//
+// Like `updateStream`, but what is not there is taken away: without `delivery` the events are polled for, without
+// `events_requested` all are delivered. Needs the scope `ssf.manage` (SSF 1.0 section 8.1.1.4).
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /ssf/streams (the `ReplaceStream` operationId).
+func (c *Core) ReplaceStream(ctx context.Context, body ReplaceStreamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReplaceStreamRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PollStreamWithBody Poll for events
+//
+// Answers the events that wait on the stream, up to 100, as Security Event Tokens by their `jti` (RFC 8936). Of each
+// user only the oldest is among them, so that none overtakes another. An event comes again until it is acknowledged in
+// `ack` or refused in `setErrs`.
+//
+// When nothing waits, the answer waits for an event, 25 seconds by default, unless `returnImmediately` is true. With
+// `maxEvents` 0 the request only acknowledges. Needs the scope `ssf.read` or `ssf.manage`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ssf/streams/{stream_id}/poll (the `PollStream` operationId).
+func (c *Core) PollStreamWithBody(ctx context.Context, streamID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPollStreamRequestWithBody(c.Server, streamID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PollStream Poll for events
+//
+// Answers the events that wait on the stream, up to 100, as Security Event Tokens by their `jti` (RFC 8936). Of each
+// user only the oldest is among them, so that none overtakes another. An event comes again until it is acknowledged in
+// `ack` or refused in `setErrs`.
+//
+// When nothing waits, the answer waits for an event, 25 seconds by default, unless `returnImmediately` is true. With
+// `maxEvents` 0 the request only acknowledges. Needs the scope `ssf.read` or `ssf.manage`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ssf/streams/{stream_id}/poll (the `PollStream` operationId).
+func (c *Core) PollStream(ctx context.Context, streamID string, body PollStreamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPollStreamRequest(c.Server, streamID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddSubjectWithBody Hear of a user or an account
+//
+// A stream hears of everybody that its client may see, less what was removed. A subject is a user,
+// `{"format": "iss_sub", "iss": "<issuer>", "sub": "<user id>"}` or `{"format": "opaque", "id": "<user id>"}`, or an
+// account, `{"format": "complex", "tenant": {"format": "opaque", "id": "<account id>"}}`, with the id `*` for all. What
+// is said of a user outweighs what was said of its account, and that what was said of all, until the wider one is said
+// anew. To hear of some accounts only, remove `*` and add them.
+//
+// Subjects that do not exist, and those out of reach, get the same answer (SSF 1.0 sections 8.1.3 and 9.1). Needs the
+// scope `ssf.manage`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ssf/subjects/add (the `AddSubject` operationId).
+func (c *Core) AddSubjectWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddSubjectRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddSubject Hear of a user or an account
+//
+// A stream hears of everybody that its client may see, less what was removed. A subject is a user,
+// `{"format": "iss_sub", "iss": "<issuer>", "sub": "<user id>"}` or `{"format": "opaque", "id": "<user id>"}`, or an
+// account, `{"format": "complex", "tenant": {"format": "opaque", "id": "<account id>"}}`, with the id `*` for all. What
+// is said of a user outweighs what was said of its account, and that what was said of all, until the wider one is said
+// anew. To hear of some accounts only, remove `*` and add them.
+//
+// Subjects that do not exist, and those out of reach, get the same answer (SSF 1.0 sections 8.1.3 and 9.1). Needs the
+// scope `ssf.manage`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ssf/subjects/add (the `AddSubject` operationId).
+func (c *Core) AddSubject(ctx context.Context, body AddSubjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddSubjectRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveSubjectWithBody Hear of a user or an account no longer
+//
+// The reverse of `addSubject`. Events that were queued before are delivered still. Needs the scope `ssf.manage`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ssf/subjects/remove (the `RemoveSubject` operationId).
+func (c *Core) RemoveSubjectWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveSubjectRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveSubject Hear of a user or an account no longer
+//
+// The reverse of `addSubject`. Events that were queued before are delivered still. Needs the scope `ssf.manage`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ssf/subjects/remove (the `RemoveSubject` operationId).
+func (c *Core) RemoveSubject(ctx context.Context, body RemoveSubjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveSubjectRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// VerifyStreamWithBody Ask for a verification event
+//
+// Queues a `verification` event on the stream, with `state` if it is given, so that the receiver knows that the stream
+// works. At most once in 30 seconds. A paused stream holds it, a disabled one drops it. Needs the scope `ssf.read` or
+// `ssf.manage` (SSF 1.0 section 8.1.4).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ssf/verification (the `VerifyStream` operationId).
+func (c *Core) VerifyStreamWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewVerifyStreamRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// VerifyStream Ask for a verification event
+//
+// Queues a `verification` event on the stream, with `state` if it is given, so that the receiver knows that the stream
+// works. At most once in 30 seconds. A paused stream holds it, a disabled one drops it. Needs the scope `ssf.read` or
+// `ssf.manage` (SSF 1.0 section 8.1.4).
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ssf/verification (the `VerifyStream` operationId).
+func (c *Core) VerifyStream(ctx context.Context, body VerifyStreamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewVerifyStreamRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetMe The signed-in user
 //
 // Who the caller is, with a summary of the credentials and of the session.
@@ -4640,6 +5761,33 @@ func NewGetIssuerMetadataRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/.well-known/openid-configuration")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetSsfConfigurationRequest constructs an http.Request for the GetSsfConfiguration method
+func NewGetSsfConfigurationRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/.well-known/ssf-configuration")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -6423,6 +7571,487 @@ func NewRefreshSessionRequestWithBody(server string, contentType string, body io
 	}
 
 	operationPath := fmt.Sprintf("/sessions/refresh")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetStreamStatusRequest constructs an http.Request for the GetStreamStatus method
+func NewGetStreamStatusRequest(server string, params *GetStreamStatusParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ssf/status")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "stream_id", params.StreamID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetStreamStatusRequest calls the generic SetStreamStatus builder with application/json body
+func NewSetStreamStatusRequest(server string, body SetStreamStatusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetStreamStatusRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSetStreamStatusRequestWithBody constructs an http.Request for the SetStreamStatus method, with any body, and a specified content type
+func NewSetStreamStatusRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ssf/status")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteStreamRequest constructs an http.Request for the DeleteStream method
+func NewDeleteStreamRequest(server string, params *DeleteStreamParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ssf/streams")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "stream_id", params.StreamID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReadStreamsRequest constructs an http.Request for the ReadStreams method
+func NewReadStreamsRequest(server string, params *ReadStreamsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ssf/streams")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.StreamID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "stream_id", *params.StreamID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateStreamRequest calls the generic UpdateStream builder with application/json body
+func NewUpdateStreamRequest(server string, body UpdateStreamJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateStreamRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewUpdateStreamRequestWithBody constructs an http.Request for the UpdateStream method, with any body, and a specified content type
+func NewUpdateStreamRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ssf/streams")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewCreateStreamRequest calls the generic CreateStream builder with application/json body
+func NewCreateStreamRequest(server string, body CreateStreamJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateStreamRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateStreamRequestWithBody constructs an http.Request for the CreateStream method, with any body, and a specified content type
+func NewCreateStreamRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ssf/streams")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewReplaceStreamRequest calls the generic ReplaceStream builder with application/json body
+func NewReplaceStreamRequest(server string, body ReplaceStreamJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReplaceStreamRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewReplaceStreamRequestWithBody constructs an http.Request for the ReplaceStream method, with any body, and a specified content type
+func NewReplaceStreamRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ssf/streams")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPollStreamRequest calls the generic PollStream builder with application/json body
+func NewPollStreamRequest(server string, streamID string, body PollStreamJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPollStreamRequestWithBody(server, streamID, "application/json", bodyReader)
+}
+
+// NewPollStreamRequestWithBody constructs an http.Request for the PollStream method, with any body, and a specified content type
+func NewPollStreamRequestWithBody(server string, streamID string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "stream_id", streamID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ssf/streams/%s/poll", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewAddSubjectRequest calls the generic AddSubject builder with application/json body
+func NewAddSubjectRequest(server string, body AddSubjectJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAddSubjectRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewAddSubjectRequestWithBody constructs an http.Request for the AddSubject method, with any body, and a specified content type
+func NewAddSubjectRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ssf/subjects/add")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRemoveSubjectRequest calls the generic RemoveSubject builder with application/json body
+func NewRemoveSubjectRequest(server string, body RemoveSubjectJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRemoveSubjectRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRemoveSubjectRequestWithBody constructs an http.Request for the RemoveSubject method, with any body, and a specified content type
+func NewRemoveSubjectRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ssf/subjects/remove")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewVerifyStreamRequest calls the generic VerifyStream builder with application/json body
+func NewVerifyStreamRequest(server string, body VerifyStreamJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewVerifyStreamRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewVerifyStreamRequestWithBody constructs an http.Request for the VerifyStream method, with any body, and a specified content type
+func NewVerifyStreamRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ssf/verification")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}

@@ -262,6 +262,76 @@ func (c *Client) VerifyCredentials(ctx context.Context, typed Verification) (*Ve
 	return body[VerificationResult](c.core.VerifyCredentials(ctx, typed))
 }
 
+// GetSsfConfiguration answers where streams of Shared Signals are managed.
+func (c *Client) GetSsfConfiguration(ctx context.Context) (*SsfConfiguration, error) {
+	return body[SsfConfiguration](c.core.GetSsfConfiguration(withoutToken(ctx)))
+}
+
+// CreateStream creates the service's stream of events; one with the code stream_exists is there already.
+func (c *Client) CreateStream(ctx context.Context, wanted StreamWanted) (*StreamConfiguration, error) {
+	return body[StreamConfiguration](c.core.CreateStream(ctx, wanted))
+}
+
+// ListStreams answers the service's streams: one or none.
+func (c *Client) ListStreams(ctx context.Context) ([]StreamConfiguration, error) {
+	list, err := body[StreamConfigurations](c.core.ReadStreams(ctx, &ReadStreamsParams{}))
+	if err != nil {
+		return nil, err
+	}
+	return *list, nil
+}
+
+// GetStream answers the configuration of a stream of the service.
+func (c *Client) GetStream(ctx context.Context, id string) (*StreamConfiguration, error) {
+	return body[StreamConfiguration](c.core.ReadStreams(ctx, &ReadStreamsParams{StreamID: &id}))
+}
+
+// UpdateStream changes those members of a stream that are there.
+func (c *Client) UpdateStream(ctx context.Context, change StreamChange) (*StreamConfiguration, error) {
+	return body[StreamConfiguration](c.core.UpdateStream(ctx, change))
+}
+
+// ReplaceStream changes a stream to what change says: what is not there is taken away.
+func (c *Client) ReplaceStream(ctx context.Context, change StreamChange) (*StreamConfiguration, error) {
+	return body[StreamConfiguration](c.core.ReplaceStream(ctx, change))
+}
+
+// DeleteStream deletes a stream with what waits on it.
+func (c *Client) DeleteStream(ctx context.Context, id string) error {
+	return nothing(c.core.DeleteStream(ctx, &DeleteStreamParams{StreamID: id}))
+}
+
+// PollStream acknowledges events and answers the next ones; it waits for some if there are none, unless told otherwise. Package
+// signals makes more of it.
+func (c *Client) PollStream(ctx context.Context, id string, poll Poll) (*Polled, error) {
+	return body[Polled](c.core.PollStream(ctx, id, poll))
+}
+
+// GetStreamStatus answers whether a stream delivers.
+func (c *Client) GetStreamStatus(ctx context.Context, id string) (*StreamStatus, error) {
+	return body[StreamStatus](c.core.GetStreamStatus(ctx, &GetStreamStatusParams{StreamID: id}))
+}
+
+// SetStreamStatus enables, pauses or disables a stream.
+func (c *Client) SetStreamStatus(ctx context.Context, status StreamStatus) (*StreamStatus, error) {
+	return body[StreamStatus](c.core.SetStreamStatus(ctx, status))
+}
+
+// AddSubject lets a stream hear of a user or an account.
+func (c *Client) AddSubject(ctx context.Context, addition SubjectAddition) error {
+	return nothing(c.core.AddSubject(ctx, addition))
+}
+
+// RemoveSubject lets a stream hear of a user or an account no longer.
+func (c *Client) RemoveSubject(ctx context.Context, removal SubjectRemoval) error {
+	return nothing(c.core.RemoveSubject(ctx, removal))
+}
+
+// VerifyStream asks for a verification event on a stream.
+func (c *Client) VerifyStream(ctx context.Context, request VerificationRequest) error {
+	return nothing(c.core.VerifyStream(ctx, request))
+}
+
 // IssueToken gets a token for a service: with the wanted scopes, or with all it has when none is given.
 func (c *Client) IssueToken(ctx context.Context, clientID, clientSecret string, scopes ...string) (*ServiceToken, error) {
 	prove := func(_ context.Context, request *http.Request) error {

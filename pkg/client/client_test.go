@@ -33,6 +33,12 @@ const (
 	metadataJSON    = `{"issuer":"https://c.example","jwks_uri":"https://c.example/.well-known/jwks.json","token_endpoint":"https://c.example/oauth/token","grant_types_supported":["client_credentials"],"response_types_supported":[],"token_endpoint_auth_methods_supported":["client_secret_basic"],"scopes_supported":["users:read"],"service_documentation":"https://c.example/openapi.yaml"}`
 )
 
+const (
+	streamJSON = `{"stream_id":"st1","iss":"https://c.example","aud":"dialer","delivery":{"method":"urn:ietf:rfc:8936","endpoint_url":"https://c.example/ssf/streams/st1/poll"},"events_supported":["a"],"events_delivered":["a"],"min_verification_interval":30}`
+	statusJSON = `{"stream_id":"st1","status":"paused"}`
+	ssfJSON    = `{"spec_version":"1_0","issuer":"https://c.example","jwks_uri":"https://c.example/.well-known/jwks.json","delivery_methods_supported":["urn:ietf:rfc:8936"],"configuration_endpoint":"x","status_endpoint":"x","add_subject_endpoint":"x","remove_subject_endpoint":"x","verification_endpoint":"x","authorization_schemes":[{"spec_urn":"urn:ietf:rfc:6749"}],"default_subjects":"ALL"}`
+)
+
 // stub answers each operation as the contract says, and remembers the last request.
 type stub struct {
 	last http.Request
@@ -46,6 +52,17 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status int
 		body   string
 	}{
+		"GET /.well-known/ssf-configuration":    {200, ssfJSON},
+		"POST /ssf/streams":                     {201, streamJSON},
+		"PATCH /ssf/streams":                    {200, streamJSON},
+		"PUT /ssf/streams":                      {200, streamJSON},
+		"DELETE /ssf/streams":                   {204, ""},
+		"POST /ssf/streams/st1/poll":            {200, `{"sets":{"j1":"a.b.c"},"moreAvailable":true}`},
+		"GET /ssf/status":                       {200, statusJSON},
+		"POST /ssf/status":                      {200, statusJSON},
+		"POST /ssf/subjects/add":                {200, ""},
+		"POST /ssf/subjects/remove":             {204, ""},
+		"POST /ssf/verification":                {204, ""},
 		"POST /sessions":                        {201, tokensJSON},
 		"POST /sessions/refresh":                {200, tokensJSON},
 		"DELETE /sessions/current":              {204, ""},
@@ -86,6 +103,13 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"GET /.well-known/jwks.json":            {200, `{"keys":[{"kty":"OKP","kid":"k1","use":"sig","alg":"EdDSA","crv":"Ed25519","x":"AAAA"}]}`},
 		"GET /.well-known/openid-configuration": {200, metadataJSON},
 	}
+	answers["GET /ssf/streams"] = answers["PATCH /ssf/streams"]
+	if r.URL.RawQuery == "" {
+		answers["GET /ssf/streams"] = struct {
+			status int
+			body   string
+		}{200, "[" + streamJSON + "]"}
+	}
 	answer := answers[r.Method+" "+r.URL.Path]
 	w.Header().Set("X-Request-Id", "request-1")
 	w.Header().Set("ETag", `"7"`)
@@ -118,6 +142,10 @@ func newClient(t *testing.T, handler http.Handler, opts ...client.Option) (*clie
 }
 
 func token(context.Context) (string, error) { return "tok", nil }
+
+func opaque(id string) client.SubjectIdentifier {
+	return client.SubjectIdentifier{Format: "opaque", AdditionalProperties: map[string]any{"id": id}}
+}
 
 func pointer[T any](value T) *T { return &value }
 
@@ -206,6 +234,42 @@ func TestClient_callsEveryOperation(t *testing.T) {
 		}), "Basic ZGlhbCUzQWVyOnMlMjV0", "", "grant_type=client_credentials&scope=users%3Aread+users%3Awrite", ""},
 		"getJwks":           {plain(c.GetJwks), "", "", "", ""},
 		"getIssuerMetadata": {plain(c.GetIssuerMetadata), "", "", "", ""},
+
+		"getSsfConfiguration": {plain(c.GetSsfConfiguration), "", "", "", ""},
+		"createStream": {plain(func(ctx context.Context) (*client.StreamConfiguration, error) {
+			return c.CreateStream(ctx, client.StreamWanted{EventsRequested: []string{"a"}})
+		}), "Bearer tok", "", `{"events_requested":["a"]}`, ""},
+		"listStreams": {func(ctx context.Context) (any, string, error) {
+			list, err := c.ListStreams(ctx)
+			if len(list) != 1 || list[0].StreamID != "st1" {
+				t.Errorf("streams: %+v", list)
+			}
+			return list, "", err
+		}, "Bearer tok", "", "", ""},
+		"readStreams": {plain(func(ctx context.Context) (*client.StreamConfiguration, error) { return c.GetStream(ctx, "st1") }), "Bearer tok", "", "", ""},
+		"updateStream": {plain(func(ctx context.Context) (*client.StreamConfiguration, error) {
+			return c.UpdateStream(ctx, client.StreamChange{StreamID: "st1", Description: pointer("router")})
+		}), "Bearer tok", "", `{"description":"router","stream_id":"st1"}`, ""},
+		"replaceStream": {plain(func(ctx context.Context) (*client.StreamConfiguration, error) {
+			return c.ReplaceStream(ctx, client.StreamChange{StreamID: "st1"})
+		}), "Bearer tok", "", `{"stream_id":"st1"}`, ""},
+		"deleteStream": {func(ctx context.Context) (any, string, error) { return s, "", c.DeleteStream(ctx, "st1") }, "Bearer tok", "", "", ""},
+		"pollStream": {plain(func(ctx context.Context) (*client.Polled, error) {
+			return c.PollStream(ctx, "st1", client.Poll{Ack: []string{"j0"}})
+		}), "Bearer tok", "", `{"ack":["j0"]}`, ""},
+		"getStreamStatus": {plain(func(ctx context.Context) (*client.StreamStatus, error) { return c.GetStreamStatus(ctx, "st1") }), "Bearer tok", "", "", ""},
+		"setStreamStatus": {plain(func(ctx context.Context) (*client.StreamStatus, error) {
+			return c.SetStreamStatus(ctx, client.StreamStatus{StreamID: "st1", Status: client.StreamStatusValuePaused})
+		}), "Bearer tok", "", `{"status":"paused","stream_id":"st1"}`, ""},
+		"addSubject": {func(ctx context.Context) (any, string, error) {
+			return s, "", c.AddSubject(ctx, client.SubjectAddition{StreamID: "st1", Subject: opaque("u1")})
+		}, "Bearer tok", "", `{"stream_id":"st1","subject":{"format":"opaque","id":"u1"}}`, ""},
+		"removeSubject": {func(ctx context.Context) (any, string, error) {
+			return s, "", c.RemoveSubject(ctx, client.SubjectRemoval{StreamID: "st1", Subject: opaque("u1")})
+		}, "Bearer tok", "", `{"stream_id":"st1","subject":{"format":"opaque","id":"u1"}}`, ""},
+		"verifyStream": {func(ctx context.Context) (any, string, error) {
+			return s, "", c.VerifyStream(ctx, client.VerificationRequest{StreamID: "st1", State: pointer("x")})
+		}, "Bearer tok", "", `{"state":"x","stream_id":"st1"}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			value, etag, err := tc.call(t.Context())
