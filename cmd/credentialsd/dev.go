@@ -20,7 +20,6 @@ import (
 	"github.com/salesexec/credentials/internal/client"
 	"github.com/salesexec/credentials/internal/config"
 	"github.com/salesexec/credentials/internal/notice"
-	"github.com/salesexec/credentials/internal/password"
 	"github.com/salesexec/credentials/internal/secret"
 	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/store"
@@ -194,14 +193,13 @@ func (d devCommand) seed(ctx context.Context, s *store.Store, now time.Time) (de
 			return demo{}, err
 		}
 	}
-	// The least allowed parameters let dev start at once; the first sign-in upgrades the hash to those of the settings.
-	hasher, err := password.NewHasher(password.HasherConfig{Params: password.Params{MemoryKiB: 12288, Time: 3, Threads: 1}})
+	passwords, err := newDemoPasswords(d.Password)
 	if err != nil {
 		return demo{}, err
 	}
 	var made demo
 	for _, u := range demoUsers() {
-		shown, err := d.seedUser(ctx, s, hasher, u, now)
+		shown, err := seedUser(ctx, s, passwords, u, now)
 		if err != nil {
 			return demo{}, err
 		}
@@ -227,21 +225,17 @@ func seedClient(ctx context.Context, s *store.Store, now time.Time) (demoClient,
 	return demoClient{ClientID: c.ID, ClientSecret: proof.Reveal(), Scopes: c.Scopes, AccountID: c.AccountID}, err
 }
 
-func (d devCommand) seedUser(ctx context.Context, s *store.Store, hasher *password.Hasher, u user.User, now time.Time) (demoUser, error) {
+func seedUser(ctx context.Context, s *store.Store, passwords *demoPasswords, u user.User, now time.Time) (demoUser, error) {
 	id := user.ID(uuid.NewSHA1(uuid.NameSpaceURL, []byte("salesexec-demo:"+u.Username)).String()) // the same in every run, whatever the name is by then
 	member, err := s.Member(ctx, id)
 	if err == nil {
-		known, err := d.stillGood(ctx, hasher, member.User)
+		known, err := passwords.stillGood(ctx, member.User.Password.Hash)
 		return shown(member.User, known), err
 	}
 	if !errors.Is(err, session.ErrNotFound) {
 		return demoUser{}, err
 	}
-	chosen, err := d.choose()
-	if err != nil {
-		return demoUser{}, err
-	}
-	hash, err := hasher.Hash(ctx, password.Staff, chosen)
+	chosen, hash, err := passwords.next(ctx)
 	if err != nil {
 		return demoUser{}, err
 	}
@@ -250,31 +244,12 @@ func (d devCommand) seedUser(ctx context.Context, s *store.Store, hasher *passwo
 	return shown(u, chosen), createUser(ctx, s, u)
 }
 
-func (d devCommand) choose() (secret.Text, error) {
-	if d.Password != "" {
-		return secret.New(d.Password), nil
-	}
-	return password.GeneratePassphrase()
-}
-
 // shown describes a demo user with the password that was just set, or "".
 func shown(u user.User, chosen secret.Text) demoUser {
 	return demoUser{
 		ID: string(u.ID), Username: u.Username, Password: chosen.Reveal(), Email: u.Email, Role: string(u.Role), Team: string(u.Team),
 		AccountID: u.AccountID, Status: string(u.Status),
 	}
-}
-
-// stillGood returns the password of --password if it is the user's, else an empty one: it was set in an earlier run.
-func (d devCommand) stillGood(ctx context.Context, hasher *password.Hasher, u user.User) (secret.Text, error) {
-	if d.Password == "" || u.Password.Hash == "" {
-		return secret.Text{}, nil
-	}
-	verdict, err := hasher.Verify(ctx, password.Staff, u.Password.Hash, secret.New(d.Password))
-	if err != nil || !verdict.Match {
-		return secret.Text{}, err
-	}
-	return secret.New(d.Password), nil
 }
 
 func (d devCommand) announce(p process, made demo) error {

@@ -9,6 +9,7 @@ package spectest
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -27,37 +28,55 @@ type T interface {
 
 // Recorder checks exchanges and remembers them. Any number of goroutines may use it.
 type Recorder struct {
-	t      T
-	doc    *openapi3.T
-	router routers.Router
+	contract
+	t T
 
 	mu     sync.Mutex
 	called map[string]bool // every operation id: whether it was called
 	codes  map[string]bool // the problem codes that were answered
 }
 
+// contract is a document that is ready to check exchanges against. Nothing changes it once it is made.
+type contract struct {
+	doc    *openapi3.T
+	router routers.Router
+}
+
+// contracts holds what was loaded before, by the document's text: reading and validating one takes half a second under the
+// race detector, and hundreds of tests ask for the same.
+var contracts sync.Map
+
 // New returns a Recorder for the contract spec, an OpenAPI document. It fails t when the document is not valid.
 func New(t T, spec []byte) *Recorder {
 	t.Helper()
-	doc, err := openapi3.NewLoader().LoadFromData(spec)
+	known, _ := contracts.LoadOrStore(string(spec), sync.OnceValues(func() (contract, error) { return load(spec) }))
+	c, err := known.(func() (contract, error))()
 	if err != nil {
-		t.Fatalf("spectest: load the contract: %v", err)
+		t.Fatalf("spectest: %v", err)
 	}
-	if err := doc.Validate(context.Background()); err != nil {
-		t.Fatalf("spectest: the contract is not valid: %v", err)
-	}
-	closeObjects(doc)
-	router, err := gorillamux.NewRouter(doc)
-	if err != nil {
-		t.Fatalf("spectest: route the contract: %v", err)
-	}
-	r := &Recorder{t: t, doc: doc, router: router, called: map[string]bool{}, codes: map[string]bool{}}
-	for _, item := range doc.Paths.Map() {
+	r := &Recorder{t: t, contract: c, called: map[string]bool{}, codes: map[string]bool{}}
+	for _, item := range c.doc.Paths.Map() {
 		for _, operation := range item.Operations() {
 			r.called[operation.OperationID] = false
 		}
 	}
 	return r
+}
+
+func load(spec []byte) (contract, error) {
+	doc, err := openapi3.NewLoader().LoadFromData(spec)
+	if err != nil {
+		return contract{}, fmt.Errorf("load the contract: %w", err)
+	}
+	if err := doc.Validate(context.Background()); err != nil {
+		return contract{}, fmt.Errorf("the contract is not valid: %w", err)
+	}
+	closeObjects(doc)
+	router, err := gorillamux.NewRouter(doc)
+	if err != nil {
+		return contract{}, fmt.Errorf("route the contract: %w", err)
+	}
+	return contract{doc: doc, router: router}, nil
 }
 
 // Unexercised returns the ids of the operations that no exchange has called, sorted.
