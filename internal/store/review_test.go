@@ -146,9 +146,11 @@ func BenchmarkReview(b *testing.B) {
 			if m.lines != lines {
 				b.Fatalf("%d lines", m.lines)
 			}
-			b.ReportMetric(float64(m.first.Milliseconds()), "first-ms")
-			b.ReportMetric(float64(users)/took.Seconds(), "users/s")
 			b.ReportMetric(float64(stop())/(1<<20), "heap-MiB")
+			if lines > 0 {
+				b.ReportMetric(float64(m.first.Milliseconds()), "first-ms")
+				b.ReportMetric(float64(users)/took.Seconds(), "users/s")
+			}
 		}
 	}
 	b.Run("file", func(b *testing.B) {
