@@ -33,6 +33,13 @@ type Guard struct {
 	Versions []int64 // If-Match: the versions the caller accepts; nil for any
 }
 
+// ServiceGuard names the registration of a service and what of it the decision was made on.
+type ServiceGuard struct {
+	ClientID  string
+	AccountID string   // the one it is bound to; empty: every account
+	Scopes    []string // those that the token and the registration both had
+}
+
 // Claim takes a folded identifier for a user: a new one, one the user holds already, or one the user released earlier.
 type Claim struct {
 	Key        string
@@ -142,10 +149,11 @@ type Redeem struct {
 // Change is one save. The zero value of each part means that there is nothing of it to write.
 type Change struct {
 	At      time.Time
-	Actor   *Guard     // the acting user's row must still be of this revision (role, team and status included)
-	Target  *Guard     // and so must the changed user's, or the one that the change was decided by
-	User    *user.User // the new state of Target's row; the store sets Revision+1
-	Create  *user.User // a new user; its names are claims and a rename
+	Actor   *Guard        // the acting user's row must still be of this revision (role, team and status included)
+	Service *ServiceGuard // the acting service must still be enabled, with no less than these scopes and for the same accounts
+	Target  *Guard        // and so must the changed user's, or the one that the change was decided by
+	User    *user.User    // the new state of Target's row; the store sets Revision+1
+	Create  *user.User    // a new user; its names are claims and a rename
 	Release []Release
 	Claim   []Claim
 	Free    *Free

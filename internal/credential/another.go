@@ -64,6 +64,14 @@ func actorGuard(actor access.Actor) *change.Guard {
 	return &change.Guard{UserID: actor.User.ID, Revision: actor.User.Revision}
 }
 
+// serviceGuard makes the save fail when the acting service was disabled or cut back meanwhile.
+func serviceGuard(actor access.Actor) *change.ServiceGuard {
+	if actor.Kind != access.Service {
+		return nil
+	}
+	return &change.ServiceGuard{ClientID: actor.ClientID, AccountID: actor.ClientAccount, Scopes: actor.Scopes}
+}
+
 // unknown is the target of a refusal whose target the actor may not know of.
 func unknown(actor access.Actor, id user.ID) user.User {
 	account := actor.User.AccountID
@@ -121,7 +129,7 @@ func (m *Manager) ChangeAnother(ctx context.Context, actor access.Actor, id user
 	}
 	after := before
 	c := change.Change{
-		At: m.config.Now(), Actor: actorGuard(actor), User: &after,
+		At: m.config.Now(), Actor: actorGuard(actor), Service: serviceGuard(actor), User: &after,
 		Target: &change.Guard{UserID: before.ID, Revision: before.Revision, Versions: wanted.IfMatch},
 	}
 	event := audit.New(audit.CredentialsChanged, audit.Done, actor, before, wanted.Origin, c.At)
@@ -327,7 +335,7 @@ func (m *Manager) reset(ctx context.Context, actor access.Actor, member session.
 	event := audit.New(audit.PasswordReset, audit.Done, actor, before, w.Origin, now)
 	event.Reason, event.Details.Method = w.Reason, string(w.Method)
 	c := change.Change{
-		At: now, Actor: actorGuard(actor), User: &after,
+		At: now, Actor: actorGuard(actor), Service: serviceGuard(actor), User: &after,
 		Target:  &change.Guard{UserID: before.ID, Revision: before.Revision, Versions: w.IfMatch},
 		End:     &change.EndSessions{UserID: before.ID, Why: "password_reset"},
 		Forgive: []string{session.ThrottleSubject(before.ID)}, Audit: []audit.Event{event},

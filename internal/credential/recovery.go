@@ -38,7 +38,7 @@ func (m *Manager) sendResetLink(ctx context.Context, actor access.Actor, member 
 	event := audit.New(audit.ResetLinkSent, audit.Done, actor, before, w.Origin, now)
 	event.Reason, event.Details.Method = w.Reason, string(user.Link)
 	c := change.Change{
-		At: now, Actor: actorGuard(actor), User: &after,
+		At: now, Actor: actorGuard(actor), Service: serviceGuard(actor), User: &after,
 		Target: &change.Guard{UserID: before.ID, Revision: before.Revision, Versions: w.IfMatch}, Audit: []audit.Event{event},
 	}
 	if w.DisableNow {

@@ -27,6 +27,7 @@ func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, err
 		for _, step := range []func() error{
 			func() error { return s.keepAdministrator(tx, c) },
 			func() (err error) { others, err = s.gather(tx, c); return err },
+			func() error { return s.holdService(tx, c.Service) },
 			func() error { return s.hold(tx, c.Actor) },
 			func() error { return s.holdTarget(tx, c) },
 			func() error { return redeem(tx, c) },
@@ -93,6 +94,27 @@ func (s *Store) hold(tx *gorm.DB, guard *change.Guard) error {
 		return err
 	}
 	if !slices.Equal(revisions, []int64{guard.Revision}) {
+		return change.ErrConflict
+	}
+	return nil
+}
+
+// holdService keeps a service as it was decided on until the change is saved: it is not disabled or cut back in between.
+func (s *Store) holdService(tx *gorm.DB, guard *change.ServiceGuard) error {
+	if guard == nil {
+		return nil
+	}
+	var rows []clientRow
+	err := tx.Raw("SELECT account_id, scopes, disabled FROM clients WHERE id = ?"+s.dialect.forShare(), guard.ClientID).Scan(&rows).Error
+	if err != nil {
+		return err
+	}
+	if len(rows) != 1 {
+		return change.ErrConflict
+	}
+	now := rows[0].client()
+	lost := func(scope string) bool { return !slices.Contains(now.Scopes, scope) }
+	if now.Disabled || now.AccountID != guard.AccountID || slices.ContainsFunc(guard.Scopes, lost) {
 		return change.ErrConflict
 	}
 	return nil
