@@ -86,6 +86,26 @@ func TestScheme(t *testing.T) {
 	}
 }
 
+// What the credential review calls legacy is what a sign-in would replace: hashes of other schemes and weaker ones.
+func TestHasher_Describe(t *testing.T) {
+	same := hasher(t, password.HasherConfig{Params: password.Params{MemoryKiB: 19456, Time: 2, Threads: 1}})
+	stronger := hasher(t, password.HasherConfig{Params: password.Params{MemoryKiB: 19456, Time: 3, Threads: 1}})
+	for _, known := range foreign {
+		if scheme, legacy := same.Describe(known.kitchen); scheme != known.scheme || legacy != (known.scheme != "argon2id") {
+			t.Errorf("%s is described as %s, legacy: %v", known.scheme, scheme, legacy)
+		}
+		if scheme, legacy := stronger.Describe(known.kitchen); scheme != known.scheme || !legacy {
+			t.Errorf("weaker than today: %s is described as %s, legacy: %v", known.scheme, scheme, legacy)
+		}
+	}
+	if scheme, legacy := same.Describe(""); scheme != "none" || legacy {
+		t.Errorf("no hash: %s, %v", scheme, legacy)
+	}
+	if scheme, legacy := same.Describe("plain text"); scheme != "unknown" || !legacy {
+		t.Errorf("damage: %s, %v", scheme, legacy)
+	}
+}
+
 // identity packs what ASP.NET Core Identity version 3 would store.
 func identity(function, iterations, saltSize uint32, rest int) string {
 	packed := []byte{1}
