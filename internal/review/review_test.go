@@ -347,21 +347,21 @@ func (w *weigher) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// 1,000,000 users do not fill the memory: what a file of 10 times the users holds on to is no more, and never more than a window is
+// 1,000,000 users do not fill the memory: what a file of ten times the users holds on to is no more, and never more than a window is
 // asked for.
 func TestFile_memory(t *testing.T) {
 	peak := func(users int) uint64 {
 		store := &crowd{users: users, make: plain}
-		w := &weigher{every: 20}
+		w := &weigher{every: 5}
 		export(t, store, query(), w)
 		if w.lines != users+1 || slices.Max(store.asked) > window {
 			t.Fatalf("%d lines, windows of %d", w.lines, slices.Max(store.asked))
 		}
 		return w.most
 	}
-	small, large := peak(20_000), peak(200_000)
-	if large > small+8<<20 {
-		t.Errorf("%d bytes for 20,000 users, %d for 200,000", small, large)
+	small, large := peak(5_000), peak(50_000)
+	if large > small+4<<20 {
+		t.Errorf("%d bytes for 5,000 users, %d for 50,000", small, large)
 	}
 }
 
