@@ -130,6 +130,8 @@ func outcome(operation string, a answer) string {
 	case a.status == http.StatusUnauthorized && code == "unauthorized",
 		code == "forbidden", code == "insufficient_scope", code == "must_change_password":
 		return code
+	case code == "use_self_service", code == "not_found":
+		return code
 	case a.status >= http.StatusInternalServerError, a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed:
 		return a.header.Get("Content-Type") + string(a.raw)
 	}

@@ -138,6 +138,21 @@ func Scopes() []string {
 	}
 }
 
+// Relation says how whom an operation concerns must stand to the actor. The use cases look it up in the database, and hold to it
+// when they save.
+type Relation string
+
+// The relations. Whoever is not in the relation looks like nobody who exists.
+const (
+	Self         Relation = "self"          // the user whose token it is
+	Seen         Relation = "seen"          // a user within reach, or the own self; of a service a user of its account
+	Managed      Relation = "managed"       // a user within reach, never the own self; of a service an administrator only with ScopeResetAdministrators
+	Reached      Relation = "reached"       // what the user is, or would be, lies within reach; of a service as in Managed
+	OwnAccount   Relation = "own_account"   // the actor's account; of a service of every account the one it names
+	WholeAccount Relation = "whole_account" // the same, and a person must manage all of it
+	OwnStream    Relation = "own_stream"    // what belongs to the service itself
+)
+
 // Rule is one row of the authorization table.
 type Rule struct {
 	Operation        string    // operationId in openapi.yaml
@@ -145,13 +160,14 @@ type Rule struct {
 	ReadsToken       bool      // public, but answers a good token with what concerns its user; a bad one is refused
 	Role             user.Role // the least role of a person; empty: persons may not call it
 	Scope            string    // the scope a service needs; empty: services may not call it
+	Target           Relation  // whom or what it may concern; empty: nobody in particular
 	DuringMustChange bool      // allowed to a session that may only choose a new password
 	Limited          bool      // counts against the wider limit per address and subject (product.md decision 8)
 	ReadOnly         bool      // changes nothing though it is limited: a refusal is no event
 }
 
 // Table returns the authorization table: every operation has exactly one row, and one without a row cannot be served
-// (AZ-01). Relation to the target (manages, self) is stated per operation in the use cases.
+// (AZ-01).
 func Table() []Rule {
 	return []Rule{
 		{Operation: "signIn", Public: true, DuringMustChange: true, Limited: true},
@@ -172,51 +188,51 @@ func Table() []Rule {
 		{Operation: "getOpenapi", Public: true, DuringMustChange: true},
 		{Operation: "getProblem", Public: true, DuringMustChange: true},
 
-		{Operation: "signOut", Role: user.Agent, DuringMustChange: true, Limited: true},
-		{Operation: "getMe", Role: user.Agent, DuringMustChange: true},
-		{Operation: "getMyCredentials", Role: user.Agent, DuringMustChange: true},
-		{Operation: "changeMyCredentials", Role: user.Agent, DuringMustChange: true, Limited: true},
-		{Operation: "checkPassword", Role: user.Agent, DuringMustChange: true, Limited: true, ReadOnly: true},
-		{Operation: "listMySessions", Role: user.Agent},
-		{Operation: "endMySession", Role: user.Agent, Limited: true},
-		{Operation: "endMyOtherSessions", Role: user.Agent, Limited: true},
-		{Operation: "listMyActivity", Role: user.Agent},
+		{Operation: "signOut", Role: user.Agent, Target: Self, DuringMustChange: true, Limited: true},
+		{Operation: "getMe", Role: user.Agent, Target: Self, DuringMustChange: true},
+		{Operation: "getMyCredentials", Role: user.Agent, Target: Self, DuringMustChange: true},
+		{Operation: "changeMyCredentials", Role: user.Agent, Target: Self, DuringMustChange: true, Limited: true},
+		{Operation: "checkPassword", Role: user.Agent, Target: Self, DuringMustChange: true, Limited: true, ReadOnly: true},
+		{Operation: "listMySessions", Role: user.Agent, Target: Self},
+		{Operation: "endMySession", Role: user.Agent, Target: Self, Limited: true},
+		{Operation: "endMyOtherSessions", Role: user.Agent, Target: Self, Limited: true},
+		{Operation: "listMyActivity", Role: user.Agent, Target: Self},
 
-		{Operation: "listUsers", Role: user.Administrator, Scope: ScopeUsersRead},
-		{Operation: "getUser", Role: user.Administrator, Scope: ScopeUsersRead},
-		{Operation: "getUsernameHistory", Role: user.Administrator, Scope: ScopeUsersRead},
-		{Operation: "createUser", Role: user.Administrator, Scope: ScopeUsersWrite, Limited: true},
-		{Operation: "changeUser", Role: user.Administrator, Scope: ScopeUsersWrite, Limited: true},
-		{Operation: "unlockUser", Role: user.Administrator, Scope: ScopeManage, Limited: true},
-		{Operation: "endUserSessions", Role: user.Administrator, Scope: ScopeManage, Limited: true},
-		{Operation: "changeUserCredentials", Role: user.Administrator, Scope: ScopeManage, Limited: true},
-		{Operation: "lockUser", Role: user.Administrator, Scope: ScopeReset, Limited: true},
-		{Operation: "resetPassword", Role: user.Administrator, Scope: ScopeReset, Limited: true},
+		{Operation: "listUsers", Role: user.Administrator, Scope: ScopeUsersRead, Target: Seen},
+		{Operation: "getUser", Role: user.Administrator, Scope: ScopeUsersRead, Target: Seen},
+		{Operation: "getUsernameHistory", Role: user.Administrator, Scope: ScopeUsersRead, Target: Seen},
+		{Operation: "createUser", Role: user.Administrator, Scope: ScopeUsersWrite, Target: Reached, Limited: true},
+		{Operation: "changeUser", Role: user.Administrator, Scope: ScopeUsersWrite, Target: Managed, Limited: true},
+		{Operation: "unlockUser", Role: user.Administrator, Scope: ScopeManage, Target: Managed, Limited: true},
+		{Operation: "endUserSessions", Role: user.Administrator, Scope: ScopeManage, Target: Managed, Limited: true},
+		{Operation: "changeUserCredentials", Role: user.Administrator, Scope: ScopeManage, Target: Managed, Limited: true},
+		{Operation: "lockUser", Role: user.Administrator, Scope: ScopeReset, Target: Managed, Limited: true},
+		{Operation: "resetPassword", Role: user.Administrator, Scope: ScopeReset, Target: Managed, Limited: true},
 
-		{Operation: "resolveUsername", Scope: ScopeAttribution},
-		{Operation: "verifyCredentials", Scope: ScopeVerify},
+		{Operation: "resolveUsername", Scope: ScopeAttribution, Target: OwnAccount},
+		{Operation: "verifyCredentials", Scope: ScopeVerify, Target: OwnAccount},
 
-		{Operation: "reviewCredentials", Role: user.Administrator, Scope: ScopeUsersRead},
-		{Operation: "listAuditEvents", Role: user.Administrator, Scope: ScopeAuditRead},
-		{Operation: "checkAuditIntegrity", Role: user.Administrator, Scope: ScopeAuditRead},
-		{Operation: "getAccountPasswordPolicy", Role: user.Administrator, Scope: ScopeUsersRead},
-		{Operation: "setAccountPasswordPolicy", Role: user.Administrator, Scope: ScopeUsersWrite, Limited: true},
-		{Operation: "getNamingRule", Role: user.Administrator, Scope: ScopeUsersRead},
-		{Operation: "setNamingRule", Role: user.Administrator, Scope: ScopeUsersWrite, Limited: true},
-		{Operation: "lookUpUsername", Role: user.Administrator, Scope: ScopeUsersRead, Limited: true, ReadOnly: true},
-		{Operation: "releaseHeldUsername", Role: user.Administrator, Scope: ScopeManage, Limited: true},
+		{Operation: "reviewCredentials", Role: user.Administrator, Scope: ScopeUsersRead, Target: Seen},
+		{Operation: "listAuditEvents", Role: user.Administrator, Scope: ScopeAuditRead, Target: Seen},
+		{Operation: "checkAuditIntegrity", Role: user.Administrator, Scope: ScopeAuditRead, Target: WholeAccount},
+		{Operation: "getAccountPasswordPolicy", Role: user.Administrator, Scope: ScopeUsersRead, Target: OwnAccount},
+		{Operation: "setAccountPasswordPolicy", Role: user.Administrator, Scope: ScopeUsersWrite, Target: WholeAccount, Limited: true},
+		{Operation: "getNamingRule", Role: user.Administrator, Scope: ScopeUsersRead, Target: OwnAccount},
+		{Operation: "setNamingRule", Role: user.Administrator, Scope: ScopeUsersWrite, Target: WholeAccount, Limited: true},
+		{Operation: "lookUpUsername", Role: user.Administrator, Scope: ScopeUsersRead, Target: OwnAccount, Limited: true, ReadOnly: true},
+		{Operation: "releaseHeldUsername", Role: user.Administrator, Scope: ScopeManage, Target: Reached, Limited: true},
 
-		{Operation: "readStreams", Scope: ScopeSignalsRead},
-		{Operation: "createStream", Scope: ScopeSignalsManage, Limited: true},
-		{Operation: "updateStream", Scope: ScopeSignalsManage, Limited: true},
-		{Operation: "replaceStream", Scope: ScopeSignalsManage, Limited: true},
-		{Operation: "deleteStream", Scope: ScopeSignalsManage, Limited: true},
-		{Operation: "pollStream", Scope: ScopeSignalsRead},
-		{Operation: "getStreamStatus", Scope: ScopeSignalsRead},
-		{Operation: "setStreamStatus", Scope: ScopeSignalsManage, Limited: true},
-		{Operation: "addSubject", Scope: ScopeSignalsManage, Limited: true},
-		{Operation: "removeSubject", Scope: ScopeSignalsManage, Limited: true},
-		{Operation: "verifyStream", Scope: ScopeSignalsRead},
+		{Operation: "readStreams", Scope: ScopeSignalsRead, Target: OwnStream},
+		{Operation: "createStream", Scope: ScopeSignalsManage, Target: OwnStream, Limited: true},
+		{Operation: "updateStream", Scope: ScopeSignalsManage, Target: OwnStream, Limited: true},
+		{Operation: "replaceStream", Scope: ScopeSignalsManage, Target: OwnStream, Limited: true},
+		{Operation: "deleteStream", Scope: ScopeSignalsManage, Target: OwnStream, Limited: true},
+		{Operation: "pollStream", Scope: ScopeSignalsRead, Target: OwnStream},
+		{Operation: "getStreamStatus", Scope: ScopeSignalsRead, Target: OwnStream},
+		{Operation: "setStreamStatus", Scope: ScopeSignalsManage, Target: OwnStream, Limited: true},
+		{Operation: "addSubject", Scope: ScopeSignalsManage, Target: OwnStream, Limited: true},
+		{Operation: "removeSubject", Scope: ScopeSignalsManage, Target: OwnStream, Limited: true},
+		{Operation: "verifyStream", Scope: ScopeSignalsRead, Target: OwnStream},
 	}
 }
 

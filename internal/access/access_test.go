@@ -61,6 +61,25 @@ func TestTable_agreesOnSecurity(t *testing.T) {
 	}
 }
 
+// AZ-18: what the contract says under x-access, for people and programs, is the row of the table.
+func TestTable_isInTheContract(t *testing.T) {
+	for id, operation := range contract(t) {
+		rule, _ := access.RuleFor(id)
+		want := map[string]any{}
+		for name, value := range map[string]string{"role": string(rule.Role), "scope": rule.Scope, "target": string(rule.Target)} {
+			if value != "" {
+				want[name] = value
+			}
+		}
+		if rule.Public {
+			want["public"] = true
+		}
+		if diff := cmp.Diff(any(want), operation.Extensions["x-access"]); diff != "" {
+			t.Errorf("%s: x-access in the contract (+) is not the row of the table (-):\n%s", id, diff)
+		}
+	}
+}
+
 // bearer tells whether the operation takes an access token, and whether it can also be called without one.
 func bearer(operation *openapi3.Operation) (tokens, optional bool) {
 	if operation.Security == nil {
@@ -179,6 +198,12 @@ func TestTable_rows(t *testing.T) {
 	for _, rule := range access.Table() {
 		if rule.Public == (rule.Role != "" || rule.Scope != "") {
 			t.Errorf("%s is public and restricted, or neither", rule.Operation)
+		}
+		if rule.Public != (rule.Target == "") {
+			t.Errorf("%s needs a token and does not say whom it may concern, or concerns somebody without one", rule.Operation)
+		}
+		if (rule.Target == access.Self) != (rule.Role == user.Agent) {
+			t.Errorf("%s is for agents and concerns others, or not for them and the own self alone", rule.Operation)
 		}
 		if rule.ReadsToken && !rule.Public {
 			t.Errorf("%s reads a token if there is one, and needs one", rule.Operation)

@@ -22,9 +22,9 @@ func TestTable_isDocumented(t *testing.T) {
 
 func documented() string {
 	var table strings.Builder
-	table.WriteString("| operation | without a token | user | service with scope | with a temporary password |\n|---|---|---|---|---|\n")
+	table.WriteString("| operation | without a token | user | service with scope | on whom | with a temporary password |\n|---|---|---|---|---|---|\n")
 	for _, rule := range access.Table() {
-		cells := []string{"`" + rule.Operation + "`", mark(rule.Public), string(rule.Role), "", mark(rule.DuringMustChange)}
+		cells := []string{"`" + rule.Operation + "`", mark(rule.Public), string(rule.Role), "", strings.ReplaceAll(string(rule.Target), "_", " "), mark(rule.DuringMustChange)}
 		if rule.Public || rule.Role == user.Agent {
 			cells[2] = "yes"
 		}
