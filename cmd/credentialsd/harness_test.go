@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -25,6 +26,12 @@ const asProgram = "CREDENTIALSD_TEST_AS_PROGRAM"
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
+		return
+	}
+	if config := os.Getenv(asLeadRouter); config != "" {
+		if err := leadRouter(context.Background(), config); err != nil {
+			log.Fatal(err)
+		}
 		return
 	}
 	os.Exit(pgtest.Main(m))

@@ -6,9 +6,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/salesexec/credentials/internal/store"
 	"github.com/salesexec/credentials/internal/user"
 )
 
@@ -213,16 +215,21 @@ func TestPoll_limit(t *testing.T) {
 // crowd adds users without a password to the team of ada and returns their ids.
 func (s *service) crowd(n int) []string {
 	s.t.Helper()
-	db, ids := s.database(), make([]string, n)
+	return crowd(s.t, s.database(), n)
+}
+
+func crowd(t testing.TB, db *store.Store, n int) []string {
+	t.Helper()
+	ids := make([]string, n)
 	for i := range ids {
 		name := fmt.Sprintf("crowd%d", i)
 		ids[i] = "id-of-" + name
-		err := createUser(s.t.Context(), db, user.User{
+		err := createUser(t.Context(), db, user.User{
 			ID: user.ID(ids[i]), AccountID: "demo", Team: "/east/", Role: user.Agent, Status: user.Active, Username: name,
-			Generation: 1, Version: 1, Revision: 1, CreatedAt: s.clock.now(),
+			Generation: 1, Version: 1, Revision: 1, CreatedAt: time.Now(),
 		})
 		if err != nil {
-			s.t.Fatal(err)
+			t.Fatal(err)
 		}
 	}
 	return ids
