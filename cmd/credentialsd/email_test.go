@@ -28,6 +28,10 @@ func TestEmail_pendingUntilConfirmed(t *testing.T) {
 		if asked.text("email") != alexAddress || asked.text("pending_email") != "alex@new.example" || asked.header.Get("ETag") != `"2"` {
 			t.Errorf("pending: %s", asked.raw)
 		}
+		ada, id := s.token("ada", demoPassword), s.user("alex").ID // administrators see what waits
+		if seen := s.want(s.call(http.MethodGet, "/admin/users/"+id, ada, nil), http.StatusOK, ""); seen.text("email") != alexAddress || seen.text("pending_email") != "alex@new.example" {
+			t.Errorf("an administrator sees: %s", seen.raw)
+		}
 		s.newest(alexAddress, "alex@new.example").token(t, "revert")
 		confirmation := s.newest("alex@new.example", "confirm-email").token(t, "confirm-email")
 
@@ -38,6 +42,9 @@ func TestEmail_pendingUntilConfirmed(t *testing.T) {
 		mine := s.want(s.call(http.MethodGet, "/users/me/credentials", token, nil), http.StatusOK, "") // product.md decision 12: the token lives
 		if mine.text("email") != "alex@new.example" || mine.body["email_verified"] != true || mine.body["pending_email"] != nil {
 			t.Errorf("after it: %s", mine.raw)
+		}
+		if seen := s.want(s.call(http.MethodGet, "/admin/users/"+id, ada, nil), http.StatusOK, ""); seen.text("email") != "alex@new.example" || seen.body["pending_email"] != nil {
+			t.Errorf("an administrator sees after it: %s", seen.raw)
 		}
 		s.want(s.confirm(confirmation), http.StatusUnprocessableEntity, "link_invalid")
 		old, now := s.mailbox(alexAddress), s.mailbox("alex@new.example")

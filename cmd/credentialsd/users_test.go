@@ -56,8 +56,8 @@ func TestUsers_create(t *testing.T) {
 			}
 		}
 		found := s.want(s.call(http.MethodGet, made.header.Get("Location"), ada, nil), http.StatusOK, "")
-		if strings.Contains(string(found.raw), made.text("temporary_password")) || found.text("username") != "nora.berg" {
-			t.Errorf("%s", found.raw)
+		if strings.Contains(string(found.raw), made.text("temporary_password")) || found.text("username") != "nora.berg" || found.text("created_at") != shown["created_at"] {
+			t.Errorf("%s\n%s", made.raw, found.raw)
 		}
 		first := s.want(s.signIn("NORA.BERG", made.text("temporary_password")), http.StatusCreated, "")
 		if first.body["must_change_password"] != true {

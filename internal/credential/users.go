@@ -121,7 +121,7 @@ func (m *Manager) fillIn(actor access.Actor, account user.Account, wanted NewUse
 	if wrong = append(wrong, wrongName...); wrong != nil {
 		return &change.RejectedError{Policy: wrongName != nil, Fields: wrong}
 	}
-	u.Username, u.CreatedAt = name.display, c.At
+	u.Username, u.CreatedAt = name.display, c.At.UTC().Truncate(time.Microsecond) // as the database will have it
 	c.Claim = append(c.Claim, change.Claim{Key: name.to.Key, UserID: u.ID, AccountID: u.AccountID, IsUsername: true})
 	if u.Email != "" {
 		c.Claim = append(c.Claim, change.Claim{Key: identifier.Key(u.Email), UserID: u.ID, AccountID: u.AccountID, IsEmail: true})

@@ -139,7 +139,7 @@ func (s *Server) usersOf(ctx context.Context, users []user.User) ([]api.User, er
 		shown[i] = api.User{
 			ID: string(u.ID), AccountID: u.AccountID, Team: string(u.Team), Role: api.Role(u.Role), AlsoManages: teams(u),
 			DisplayName: u.DisplayName, Status: api.UserStatus(u.Status), Username: u.Username, Email: textOrNull(u.Email),
-			EmailVerified: u.EmailVerified, MustChangePassword: u.Password.MustChange, Version: u.Version,
+			EmailVerified: u.EmailVerified, PendingEmail: textOrNull(u.Pending.At(s.config.Now())), MustChangePassword: u.Password.MustChange, Version: u.Version,
 			PasswordChangedAt: timeOrNull(u.Password.ChangedAt), TemporaryPasswordExpiresAt: timeOrNull(u.Password.TemporaryUntil),
 			LastSignInAt: u.LastSignInAt, CreatedAt: u.CreatedAt, SignIn: signInState(states[u.ID]),
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -149,7 +150,7 @@ func answerTo(err error) answer {
 		return answer{kind: mustKind("overloaded"), retryAfter: overloaded.RetryAfter}
 	}
 	if framework, ok := errors.AsType[*echo.HTTPError](err); ok {
-		return answer{kind: mustKind(frameworkCode(framework.Code))}
+		return answer{kind: mustKind(frameworkCode(framework.Code)), detail: parameterDetail(framework)}
 	}
 	for _, known := range codes() {
 		if errors.Is(err, known.err) {
@@ -169,6 +170,19 @@ func mustKind(code string) kind {
 		k, _ = kindOf("internal")
 	}
 	return k
+}
+
+// unreadParameter is how the generated parsing tells of a parameter that is not of its type; the name is the contract's.
+var unreadParameter = regexp.MustCompile(`^Invalid format for parameter ([A-Za-z_-]+):`)
+
+// parameterDetail names the parameter that could not be read, and never its value; "" when it was something else.
+func parameterDetail(framework *echo.HTTPError) string {
+	text, _ := framework.Message.(string)
+	found := unreadParameter.FindStringSubmatch(text)
+	if framework.Code != http.StatusBadRequest || found == nil {
+		return ""
+	}
+	return "The parameter " + found[1] + " is not of the form that openapi.yaml gives it."
 }
 
 // frameworkCode names what Echo's router and the generated parameter parsing refuse; their texts stay inside.

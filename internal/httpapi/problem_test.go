@@ -324,6 +324,18 @@ func TestErrorHandler_frameworkErrors(t *testing.T) {
 	}
 }
 
+// ERR-03: a parameter that cannot be read is named, and its value is not.
+func TestErrorHandler_parameters(t *testing.T) {
+	s, _ := testServer()
+	recorder := serveWith(s, func(echo.Context) error {
+		return echo.NewHTTPError(http.StatusBadRequest, "Invalid format for parameter from: error parsing 'canary' as a time")
+	})
+	want := "The parameter from is not of the form that openapi.yaml gives it."
+	if problem := problemOf(t, recorder); problem.Code != "malformed_request" || problem.Detail == nil || *problem.Detail != want || strings.Contains(recorder.Body.String(), "canary") {
+		t.Errorf("%d %s", recorder.Code, recorder.Body)
+	}
+}
+
 // Echo calls the handler again when the error goes on after it was written: there is one answer.
 func TestErrorHandler_answersOnce(t *testing.T) {
 	s, _ := testServer()

@@ -2251,6 +2251,9 @@ type User struct {
 	// PasswordChangedAt When the password was last set, by whomever.
 	PasswordChangedAt *time.Time `json:"password_changed_at"`
 
+	// PendingEmail The address that the user asked for and has not confirmed yet; it reserves nothing. `null` when none waits.
+	PendingEmail *string `json:"pending_email"`
+
 	// Role What a user may do. An administrator manages the users of the own team, of those below it, and of those in `also_manages`.
 	Role Role `json:"role"`
 
