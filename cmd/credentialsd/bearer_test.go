@@ -10,6 +10,7 @@ import (
 
 	"github.com/salesexec/credentials/pkg/client"
 	"github.com/salesexec/credentials/pkg/client/bearer"
+	events "github.com/salesexec/credentials/pkg/client/signals"
 )
 
 // neighbour is another service, which takes the tokens of the service under test.
@@ -126,5 +127,41 @@ func TestBearer_atAnotherService(t *testing.T) {
 	s.want(s.reset(s.token("ada", demoPassword), alex.ID, nil), http.StatusOK, "")
 	if _, _, err := c.GetMe(ctx); client.CodeOf(err) != client.ProblemCodeUnauthorized {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A view that follows the service's events lets another service refuse a token of an older generation without asking anybody.
+func TestBearer_withASignalsView(t *testing.T) {
+	s := start(t, databaseURL(t, "sqlite"))
+	view := events.NewView(15*time.Minute, s.clock.now)
+	n, alex, bo := newNeighbour(s, view), s.user("alex"), s.user("bo")
+	receiver := s.tokenOf("router", s.secretOf("client create router --account demo --scope ssf.manage,ssf.read"))
+	stream := s.want(s.call(http.MethodPost, "/ssf/streams", receiver, map[string]any{}), http.StatusCreated, "").text("stream_id")
+	verifier, err := events.NewVerifier(events.Config{Issuer: s.demo.URL, Audience: "router", Now: s.clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	heard := make(chan struct{}, 100)
+	poller := events.NewPoller(s.newClient(client.WithToken(func(context.Context) (string, error) { return receiver, nil })), stream, verifier, func(ctx context.Context, e events.Event) error {
+		err := view.Handle(ctx, e)
+		if e.Type == events.SessionRevoked && e.UserID == alex.ID {
+			heard <- struct{}{}
+		}
+		return err
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- poller.Run(ctx) }()
+
+	dead, other := s.token("alex", demoPassword), s.token("bo", demoPassword)
+	n.wants(dead, "/me", http.StatusOK, alex.ID+" of demo")
+	changed := s.want(s.change(dead, map[string]string{"new_password": "maple orbit lantern quiet", "current_password": demoPassword}), http.StatusOK, "")
+	<-heard
+	n.wants(dead, "/me", http.StatusUnauthorized, "")
+	n.wants(changed.text("access_token"), "/me", http.StatusOK, alex.ID+" of demo")
+	n.wants(other, "/me", http.StatusOK, bo.ID+" of demo")
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
