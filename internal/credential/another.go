@@ -45,8 +45,8 @@ func (m *Manager) managed(ctx context.Context, actor access.Actor, id user.ID) (
 		return session.Member{}, ErrUseSelfService
 	}
 	member, err := m.Visible(ctx, actor, id)
-	if err == nil && !mayChange(actor, member.User) {
-		return session.Member{}, ErrNotFound
+	if err == nil {
+		err = checkReach(actor, member.User)
 	}
 	return member, err
 }
@@ -54,6 +54,17 @@ func (m *Manager) managed(ctx context.Context, actor access.Actor, id user.ID) (
 // mayChange keeps services that were not given administrators from changing them.
 func mayChange(actor access.Actor, target user.User) bool {
 	return actor.Kind != access.Service || target.Role != user.Administrator || actor.HasScope(access.ScopeResetAdministrators)
+}
+
+// checkReach returns why the actor may not change the credentials of the user, if so: what managed returns.
+func checkReach(actor access.Actor, target user.User) error {
+	switch {
+	case actor.Kind == access.Person && actor.User.ID == target.ID:
+		return ErrUseSelfService
+	case !actor.Reaches(target) || !mayChange(actor, target):
+		return ErrNotFound
+	}
+	return nil
 }
 
 // actorGuard makes the save fail when the acting administrator was changed meanwhile: moved, demoted, disabled.
@@ -253,13 +264,22 @@ func (m *Manager) Reset(ctx context.Context, actor access.Actor, id user.ID, wan
 	if err != nil {
 		return ResetDone{}, m.refuse(ctx, actor, unknown(actor, id), wanted.Origin, "", err)
 	}
-	if err := m.checkReset(member, wanted); err != nil {
+	done, err := m.reset(ctx, actor, member, wanted)
+	if err != nil {
 		return ResetDone{}, m.refuse(ctx, actor, member.User, wanted.Origin, keptReason(wanted.Reason), err)
 	}
-	if wanted.Method == user.Link {
-		return m.sendResetLink(ctx, actor, member, wanted)
+	return done, nil
+}
+
+// reset makes a reset of a user whom the actor manages. That it was refused is for the caller to record.
+func (m *Manager) reset(ctx context.Context, actor access.Actor, member session.Member, w Reset) (ResetDone, error) {
+	if err := m.checkReset(member, w); err != nil {
+		return ResetDone{}, err
 	}
-	return m.reset(ctx, actor, member, wanted)
+	if w.Method == user.Link {
+		return m.sendResetLink(ctx, actor, member, w)
+	}
+	return m.replacePassword(ctx, actor, member, w)
 }
 
 func (m *Manager) checkReset(member session.Member, w Reset) error {
@@ -312,7 +332,7 @@ func notAllowed(policy user.Policy) change.FieldError {
 	return change.FieldError{Pointer: "/method", Code: "invalid", Detail: "The account does not allow this method. Use " + strings.Join(names, " or ") + "."}
 }
 
-func (m *Manager) reset(ctx context.Context, actor access.Actor, member session.Member, w Reset) (ResetDone, error) {
+func (m *Manager) replacePassword(ctx context.Context, actor access.Actor, member session.Member, w Reset) (ResetDone, error) {
 	done := ResetDone{Method: w.Method}
 	chosen, err := m.choose(w, member.Account)
 	if err != nil {
@@ -344,7 +364,7 @@ func (m *Manager) reset(ctx context.Context, actor access.Actor, member session.
 	if err := m.tell(&c, notice.PasswordReset, member.Account, before, event, before.Email, nil); err != nil {
 		return ResetDone{}, err
 	}
-	result, err := m.save(ctx, actor, before, w.Origin, c)
+	result, err := m.store.Commit(context.WithoutCancel(ctx), c)
 	if err != nil {
 		return ResetDone{}, err
 	}

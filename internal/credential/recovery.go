@@ -32,7 +32,7 @@ func (m *Manager) checkLink(u user.User) []change.FieldError {
 func (m *Manager) sendResetLink(ctx context.Context, actor access.Actor, member session.Member, w Reset) (ResetDone, error) {
 	before, now := member.User, m.config.Now()
 	if err := m.limiter.AllowMail(ctx, "reset:"+string(before.ID)); err != nil {
-		return ResetDone{}, m.refuse(ctx, actor, before, w.Origin, w.Reason, err)
+		return ResetDone{}, err
 	}
 	after := before
 	event := audit.New(audit.ResetLinkSent, audit.Done, actor, before, w.Origin, now)
@@ -55,7 +55,7 @@ func (m *Manager) sendResetLink(ctx context.Context, actor access.Actor, member 
 	if err := m.tell(&c, notice.ResetLink, member.Account, before, event, before.Email, link); err != nil {
 		return ResetDone{}, err
 	}
-	result, err := m.save(ctx, actor, before, w.Origin, c)
+	result, err := m.store.Commit(context.WithoutCancel(ctx), c)
 	if err != nil {
 		return ResetDone{}, err
 	}
