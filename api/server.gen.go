@@ -294,6 +294,111 @@ func (e PasswordPolicyLengthUnit) Valid() bool {
 	}
 }
 
+// Defines values for PasswordResetJobStatus.
+const (
+	PasswordResetJobStatusCancelled PasswordResetJobStatus = "cancelled"
+	PasswordResetJobStatusCompleted PasswordResetJobStatus = "completed"
+	PasswordResetJobStatusQueued    PasswordResetJobStatus = "queued"
+	PasswordResetJobStatusRunning   PasswordResetJobStatus = "running"
+)
+
+// Valid indicates whether the value is a known member of the PasswordResetJobStatus enum.
+func (e PasswordResetJobStatus) Valid() bool {
+	switch e {
+	case PasswordResetJobStatusCancelled:
+		return true
+	case PasswordResetJobStatusCompleted:
+		return true
+	case PasswordResetJobStatusQueued:
+		return true
+	case PasswordResetJobStatusRunning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PasswordResetJobCode.
+const (
+	PasswordResetJobCodeConflict         PasswordResetJobCode = "conflict"
+	PasswordResetJobCodeForbidden        PasswordResetJobCode = "forbidden"
+	PasswordResetJobCodeInternal         PasswordResetJobCode = "internal"
+	PasswordResetJobCodeNoConfirmedEmail PasswordResetJobCode = "no_confirmed_email"
+	PasswordResetJobCodeNotFound         PasswordResetJobCode = "not_found"
+	PasswordResetJobCodeThrottled        PasswordResetJobCode = "throttled"
+	PasswordResetJobCodeUseSelfService   PasswordResetJobCode = "use_self_service"
+	PasswordResetJobCodeValidationFailed PasswordResetJobCode = "validation_failed"
+)
+
+// Valid indicates whether the value is a known member of the PasswordResetJobCode enum.
+func (e PasswordResetJobCode) Valid() bool {
+	switch e {
+	case PasswordResetJobCodeConflict:
+		return true
+	case PasswordResetJobCodeForbidden:
+		return true
+	case PasswordResetJobCodeInternal:
+		return true
+	case PasswordResetJobCodeNoConfirmedEmail:
+		return true
+	case PasswordResetJobCodeNotFound:
+		return true
+	case PasswordResetJobCodeThrottled:
+		return true
+	case PasswordResetJobCodeUseSelfService:
+		return true
+	case PasswordResetJobCodeValidationFailed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PasswordResetJobState.
+const (
+	PasswordResetJobStateCancelled PasswordResetJobState = "cancelled"
+	PasswordResetJobStateDone      PasswordResetJobState = "done"
+	PasswordResetJobStateFailed    PasswordResetJobState = "failed"
+	PasswordResetJobStatePending   PasswordResetJobState = "pending"
+	PasswordResetJobStateSkipped   PasswordResetJobState = "skipped"
+)
+
+// Valid indicates whether the value is a known member of the PasswordResetJobState enum.
+func (e PasswordResetJobState) Valid() bool {
+	switch e {
+	case PasswordResetJobStateCancelled:
+		return true
+	case PasswordResetJobStateDone:
+		return true
+	case PasswordResetJobStateFailed:
+		return true
+	case PasswordResetJobStatePending:
+		return true
+	case PasswordResetJobStateSkipped:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PasswordResetJobWantedMethod.
+const (
+	PasswordResetJobWantedMethodLink      PasswordResetJobWantedMethod = "link"
+	PasswordResetJobWantedMethodTemporary PasswordResetJobWantedMethod = "temporary"
+)
+
+// Valid indicates whether the value is a known member of the PasswordResetJobWantedMethod enum.
+func (e PasswordResetJobWantedMethod) Valid() bool {
+	switch e {
+	case PasswordResetJobWantedMethodLink:
+		return true
+	case PasswordResetJobWantedMethodTemporary:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ProblemCode.
 const (
 	ProblemCodeBodyTooLarge         ProblemCode = "body_too_large"
@@ -315,6 +420,7 @@ const (
 	ProblemCodePreconditionFailed   ProblemCode = "precondition_failed"
 	ProblemCodeStreamExists         ProblemCode = "stream_exists"
 	ProblemCodeThrottled            ProblemCode = "throttled"
+	ProblemCodeTooManyJobs          ProblemCode = "too_many_jobs"
 	ProblemCodeUnauthorized         ProblemCode = "unauthorized"
 	ProblemCodeUnavailable          ProblemCode = "unavailable"
 	ProblemCodeUnsupportedMediaType ProblemCode = "unsupported_media_type"
@@ -363,6 +469,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeStreamExists:
 		return true
 	case ProblemCodeThrottled:
+		return true
+	case ProblemCodeTooManyJobs:
 		return true
 	case ProblemCodeUnauthorized:
 		return true
@@ -691,6 +799,7 @@ type Activity struct {
 	// * `credentials.reverted`: "this wasn't me": username and e-mail address are as before, the password is disabled.
 	// * `password.reset`: the password was replaced by a temporary one.
 	// * `password.reset_link_sent`, `password.reset_link_used`: a link to choose a new password was mailed, and used.
+	// * `password.handed_out`: a temporary password, made by a job over many users, was shown to who is named.
 	// * `password.disabled`: after too many failures the password opens nothing until it is reset.
 	// * `username.released`: a name that was held for the user can be taken by others.
 	// * `user.created`: the user was made.
@@ -789,8 +898,12 @@ type ActivityList struct {
 // | `credentials.change_refused` | A change or a reset was not made; `code` and `violations` say why. |
 // | `credentials.changed` | The username, the e-mail address or the password was changed. |
 // | `credentials.reverted` | "This wasn't me": the username and the e-mail address are as before, the password is disabled. |
+// | `job.begun` | A job to reset many users was begun. |
+// | `job.cancelled` | It was cancelled; who was reset before stays reset. |
+// | `job.completed` | It came to its end; `code` says why before its time, if so. |
 // | `notice.given_up` | A mail to the user could not be delivered in time. |
 // | `password.disabled` | Too many failures in a row: the password opens nothing until it is reset. |
+// | `password.handed_out` | A temporary password that a job had made was shown, once and to the actor. |
 // | `password.rehashed` | A sign-in replaced an outdated hash by a stronger one of the same password. |
 // | `password.reset` | An administrator or a service replaced a user's password. |
 // | `password.reset_link_sent` | A one-time link to choose a new password was mailed to the user. |
@@ -863,6 +976,18 @@ type AuditDetails struct {
 
 	// Issuer Who vouched for the actor, if it was an issuer beside this service.
 	Issuer *string `json:"issuer,omitempty"`
+
+	// Items How many users of the job were in which state.
+	Items *struct {
+		Cancelled int `json:"cancelled"`
+		Done      int `json:"done"`
+		Failed    int `json:"failed"`
+		Skipped   int `json:"skipped"`
+		Total     int `json:"total"`
+	} `json:"items,omitempty"`
+
+	// Job The job over many users that it was done for.
+	Job *string `json:"job,omitempty"`
 
 	// Method How a password was reset.
 	Method         *string `json:"method,omitempty"`
@@ -953,8 +1078,12 @@ type AuditEvent struct {
 	// | `credentials.change_refused` | A change or a reset was not made; `code` and `violations` say why. |
 	// | `credentials.changed` | The username, the e-mail address or the password was changed. |
 	// | `credentials.reverted` | "This wasn't me": the username and the e-mail address are as before, the password is disabled. |
+	// | `job.begun` | A job to reset many users was begun. |
+	// | `job.cancelled` | It was cancelled; who was reset before stays reset. |
+	// | `job.completed` | It came to its end; `code` says why before its time, if so. |
 	// | `notice.given_up` | A mail to the user could not be delivered in time. |
 	// | `password.disabled` | Too many failures in a row: the password opens nothing until it is reset. |
+	// | `password.handed_out` | A temporary password that a job had made was shown, once and to the actor. |
 	// | `password.rehashed` | A sign-in replaced an outdated hash by a stronger one of the same password. |
 	// | `password.reset` | An administrator or a service replaced a user's password. |
 	// | `password.reset_link_sent` | A one-time link to choose a new password was mailed to the user. |
@@ -1630,6 +1759,180 @@ type PasswordReset struct {
 	Reason *string `json:"reason,omitempty"`
 }
 
+// PasswordResetForeseen defines model for PasswordResetForeseen.
+type PasswordResetForeseen struct {
+	// Code Why not; `null` if it would. One of the codes of `PasswordResetJobCode`.
+	Code *string `json:"code"`
+
+	// UserID An opaque id that never changes and is never used again.
+	UserID ID `json:"user_id"`
+
+	// Username What the user types to sign in; `null` for one who does not exist for the caller.
+	Username *string `json:"username"`
+
+	// WouldReset Whether the job would reset the user.
+	WouldReset bool `json:"would_reset"`
+}
+
+// PasswordResetJob A job that resets many users' passwords.
+type PasswordResetJob struct {
+	// AccountID An opaque id that never changes and is never used again.
+	AccountID ID `json:"account_id"`
+
+	// BegunBy Who acted, or whom it was about, as it was called then. Empty when that is not known, or nobody.
+	BegunBy AuditParty `json:"begun_by"`
+
+	// Cancelled How many the job had not come to when it was cancelled.
+	Cancelled int `json:"cancelled"`
+
+	// CreatedAt When it was begun.
+	CreatedAt time.Time `json:"created_at"`
+
+	// Done How many were reset.
+	Done int `json:"done"`
+
+	// Failed How many could not be reset.
+	Failed int `json:"failed"`
+
+	// FinishedAt When it ended.
+	FinishedAt *time.Time `json:"finished_at"`
+
+	// ID An opaque id that never changes and is never used again.
+	ID ID `json:"id"`
+
+	// Method How the user gets at a new password.
+	Method ResetMethod `json:"method"`
+
+	// PasswordsWaiting How many temporary passwords wait to be fetched.
+	PasswordsWaiting int `json:"passwords_waiting"`
+
+	// Reason Why, as it was given.
+	Reason string `json:"reason"`
+
+	// Skipped How many are not reset because a rule says so.
+	Skipped int `json:"skipped"`
+
+	// StartedAt When it came to its first user.
+	StartedAt *time.Time `json:"started_at"`
+
+	// Status How far the job is. It is over when it is `completed` or `cancelled`.
+	Status PasswordResetJobStatus `json:"status"`
+
+	// Total How many users it has. Those in none of the following states are pending.
+	Total int `json:"total"`
+}
+
+// PasswordResetJobStatus How far the job is. It is over when it is `completed` or `cancelled`.
+type PasswordResetJobStatus string
+
+// PasswordResetJobCode Why a user is not reset. Those that are `skipped`:
+//
+// * `not_found`: there is no such user for whoever began the job.
+// * `use_self_service`: it is who began the job.
+// * `no_confirmed_email`: there is no address that a link could be sent to.
+// * `validation_failed`: the user's account does not allow it.
+//
+// Those that are `failed`:
+//
+// * `forbidden`: whoever began the job may no longer reset passwords.
+// * `throttled`: the user was sent too many mails within the hour.
+// * `conflict`: the user kept being changed.
+// * `internal`: a fault of the service.
+type PasswordResetJobCode string
+
+// PasswordResetJobList defines model for PasswordResetJobList.
+type PasswordResetJobList struct {
+	Items []PasswordResetJob `json:"items"`
+
+	// NextCursor Where the next page begins; `null` after the last one.
+	NextCursor *string `json:"next_cursor"`
+}
+
+// PasswordResetJobPreview defines model for PasswordResetJobPreview.
+type PasswordResetJobPreview struct {
+	Items []PasswordResetForeseen `json:"items"`
+
+	// NextCursor Where the next page begins; `null` after the last one.
+	NextCursor *string `json:"next_cursor"`
+
+	// Skipped How many would not be reset for which reason.
+	Skipped []PasswordResetsSkipped `json:"skipped"`
+
+	// Total How many users are selected.
+	Total int `json:"total"`
+
+	// WouldReset How many of them would be reset.
+	WouldReset int `json:"would_reset"`
+
+	// WouldSkip How many of them would not.
+	WouldSkip int `json:"would_skip"`
+}
+
+// PasswordResetJobResult defines model for PasswordResetJobResult.
+type PasswordResetJobResult struct {
+	// Code Why the user is skipped or failed, else `null`. One of the codes of `PasswordResetJobCode`.
+	Code *string `json:"code"`
+
+	// ExpiresAt Until when the temporary password can be used, or fetched.
+	ExpiresAt *time.Time `json:"expires_at"`
+
+	// HandedOutAt When the temporary password was fetched.
+	HandedOutAt *time.Time `json:"handed_out_at"`
+
+	// SettledAt When that came about.
+	SettledAt *time.Time `json:"settled_at"`
+
+	// State * `pending`: the job has not come to the user yet.
+	// * `done`: the password is reset, or the link is on its way.
+	// * `skipped`: a rule says that this user is not reset; see `code`.
+	// * `failed`: the user could not be reset; see `code`.
+	// * `cancelled`: the job was cancelled before it came to the user.
+	State PasswordResetJobState `json:"state"`
+
+	// UserID An opaque id that never changes and is never used again.
+	UserID ID `json:"user_id"`
+
+	// Username What the user was called when the job came to it; `null` before, and for one who does not exist for the caller.
+	Username *string `json:"username"`
+}
+
+// PasswordResetJobResults defines model for PasswordResetJobResults.
+type PasswordResetJobResults struct {
+	Items []PasswordResetJobResult `json:"items"`
+
+	// NextCursor Where the next page begins; `null` after the last one.
+	NextCursor *string `json:"next_cursor"`
+}
+
+// PasswordResetJobState * `pending`: the job has not come to the user yet.
+// * `done`: the password is reset, or the link is on its way.
+// * `skipped`: a rule says that this user is not reset; see `code`.
+// * `failed`: the user could not be reset; see `code`.
+// * `cancelled`: the job was cancelled before it came to the user.
+type PasswordResetJobState string
+
+// PasswordResetJobWanted Exactly one of `user_ids` and `filter` is required.
+type PasswordResetJobWanted struct {
+	// DryRun Only tell what would be done.
+	DryRun *bool `json:"dry_run,omitempty"`
+
+	// Filter All conditions given must match. At least one is required: `{"team":"/"}` is everybody. Who is selected is settled when
+	// the job begins.
+	Filter *UserFilter `json:"filter,omitempty"`
+
+	// Method `temporary` when it is left out. `link` needs mail, and users with a confirmed address.
+	Method *PasswordResetJobWantedMethod `json:"method,omitempty"`
+
+	// Reason Why, for the audit trail.
+	Reason string `json:"reason"`
+
+	// UserIds The users. One who is named twice is reset once.
+	UserIds []ID `json:"user_ids,omitempty"`
+}
+
+// PasswordResetJobWantedMethod `temporary` when it is left out. `link` needs mail, and users with a confirmed address.
+type PasswordResetJobWantedMethod string
+
 // PasswordResetResult defines model for PasswordResetResult.
 type PasswordResetResult struct {
 	// ExpiresAt Until when the password can be used to choose a new one.
@@ -1655,6 +1958,27 @@ type PasswordResetResult struct {
 
 	// Username What the user types to sign in.
 	Username string `json:"username"`
+}
+
+// PasswordResetsSkipped defines model for PasswordResetsSkipped.
+type PasswordResetsSkipped struct {
+	// Code Why a user is not reset. Those that are `skipped`:
+	//
+	// * `not_found`: there is no such user for whoever began the job.
+	// * `use_self_service`: it is who began the job.
+	// * `no_confirmed_email`: there is no address that a link could be sent to.
+	// * `validation_failed`: the user's account does not allow it.
+	//
+	// Those that are `failed`:
+	//
+	// * `forbidden`: whoever began the job may no longer reset passwords.
+	// * `throttled`: the user was sent too many mails within the hour.
+	// * `conflict`: the user kept being changed.
+	// * `internal`: a fault of the service.
+	Code PasswordResetJobCode `json:"code"`
+
+	// Users How many.
+	Users int `json:"users"`
 }
 
 // Poll defines model for Poll.
@@ -1701,9 +2025,10 @@ type Problem struct {
 	// | 409 | `identifier_taken` | The name is in use, or held for its former owner. |
 	// | 409 | `stream_exists` | The service has a stream of events already. |
 	// | 409 | `conflict` | A concurrent change won; read again and repeat. |
+	// | 409 | `too_many_jobs` | The account has too many unfinished jobs. |
 	// | 409 | `last_administrator` | The last active administrator of `/` cannot be disabled or demoted. |
 	// | 412 | `precondition_failed` | What is to be changed is not what `If-Match` names. |
-	// | 413 | `body_too_large` | The body is larger than 16 KiB. |
+	// | 413 | `body_too_large` | The body is larger than 16 KiB; for a job over many users, 4 MiB. |
 	// | 415 | `unsupported_media_type` | See the headers `Accept-Patch` and `Accept`. |
 	// | 422 | `policy_violation` | The password or username does not meet the rules; see `errors`. |
 	// | 422 | `validation_failed` | Another member is wrong or missing; see `errors`. |
@@ -1751,9 +2076,10 @@ type Problem struct {
 // | 409 | `identifier_taken` | The name is in use, or held for its former owner. |
 // | 409 | `stream_exists` | The service has a stream of events already. |
 // | 409 | `conflict` | A concurrent change won; read again and repeat. |
+// | 409 | `too_many_jobs` | The account has too many unfinished jobs. |
 // | 409 | `last_administrator` | The last active administrator of `/` cannot be disabled or demoted. |
 // | 412 | `precondition_failed` | What is to be changed is not what `If-Match` names. |
-// | 413 | `body_too_large` | The body is larger than 16 KiB. |
+// | 413 | `body_too_large` | The body is larger than 16 KiB; for a job over many users, 4 MiB. |
 // | 415 | `unsupported_media_type` | See the headers `Accept-Patch` and `Accept`. |
 // | 422 | `policy_violation` | The password or username does not meet the rules; see `errors`. |
 // | 422 | `validation_failed` | Another member is wrong or missing; see `errors`. |
@@ -2203,6 +2529,29 @@ type SubjectRemoval struct {
 // Team A place in the account's tree of branches, as a path; `/` is the whole company.
 type Team = string
 
+// TemporaryPassword defines model for TemporaryPassword.
+type TemporaryPassword struct {
+	// ExpiresAt Until when the password can be used to choose a new one.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// TemporaryPassword The password the service made; shown here and never again.
+	TemporaryPassword string `json:"temporary_password"`
+
+	// UserID An opaque id that never changes and is never used again.
+	UserID ID `json:"user_id"`
+
+	// Username What the user types to sign in.
+	Username string `json:"username"`
+}
+
+// TemporaryPasswords defines model for TemporaryPasswords.
+type TemporaryPasswords struct {
+	Items []TemporaryPassword `json:"items"`
+
+	// Waiting How many more of the job wait, those that the caller may not fetch included.
+	Waiting int `json:"waiting"`
+}
+
 // TokenError defines model for TokenError.
 type TokenError struct {
 	// Error The codes of RFC 6749 section 5.2.
@@ -2343,6 +2692,28 @@ type UserCreation struct {
 	// Username What the user will type to sign in: 2 to 64 letters and digits of one script, `.`, `_` and `-`, with a letter or digit
 	// at both ends; or an e-mail address.
 	Username string `json:"username"`
+}
+
+// UserFilter All conditions given must match. At least one is required: `{"team":"/"}` is everybody. Who is selected is settled when
+// the job begins.
+type UserFilter struct {
+	// Locked Users whose password is (`true`) or is not (`false`) disabled or delayed by failed attempts.
+	Locked *bool `json:"locked,omitempty"`
+
+	// MustChange Users who must (`true`) or need not (`false`) choose a new password.
+	MustChange *bool `json:"must_change,omitempty"`
+
+	// Query Part of the username, the e-mail address or the display name, without regard to case.
+	Query *string `json:"query,omitempty"`
+
+	// Role Users with this role.
+	Role *Role `json:"role,omitempty"`
+
+	// Status Users with this status.
+	Status *UserStatus `json:"status,omitempty"`
+
+	// Team Users of this team and of those below it.
+	Team *Team `json:"team,omitempty"`
 }
 
 // UserList defines model for UserList.
@@ -2514,6 +2885,9 @@ type Cursor = string
 // IfMatch defines model for IfMatch.
 type IfMatch = string
 
+// Job An opaque id that never changes and is never used again.
+type Job = ID
+
 // Limit defines model for Limit.
 type Limit = int
 
@@ -2636,6 +3010,50 @@ type SetAccountPasswordPolicyParams struct {
 	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
 	// section 13.1.1); with another version the answer is `412`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListPasswordResetJobsParams defines parameters for ListPasswordResetJobs.
+type ListPasswordResetJobsParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+
+	// Limit The most items to answer.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// BeginPasswordResetJobParams defines parameters for BeginPasswordResetJob.
+type BeginPasswordResetJobParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+
+	// Limit With `dry_run` the most users to answer.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor With `dry_run` the `next_cursor` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListPasswordResetJobResultsParams defines parameters for ListPasswordResetJobResults.
+type ListPasswordResetJobResultsParams struct {
+	// State Users in this state.
+	State *PasswordResetJobState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Limit The most items to answer.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// HandOutTemporaryPasswordsParams defines parameters for HandOutTemporaryPasswords.
+type HandOutTemporaryPasswordsParams struct {
+	// Limit The most items to answer.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
 // LookUpUsernameParams defines parameters for LookUpUsername.
@@ -2767,6 +3185,9 @@ type SetNamingRuleJSONRequestBody = NamingRuleChange
 
 // SetAccountPasswordPolicyJSONRequestBody defines body for SetAccountPasswordPolicy for application/json ContentType.
 type SetAccountPasswordPolicyJSONRequestBody = AccountPasswordPolicyChange
+
+// BeginPasswordResetJobJSONRequestBody defines body for BeginPasswordResetJob for application/json ContentType.
+type BeginPasswordResetJobJSONRequestBody = PasswordResetJobWanted
 
 // CreateUserJSONRequestBody defines body for CreateUser for application/json ContentType.
 type CreateUserJSONRequestBody = UserCreation
@@ -3003,6 +3424,24 @@ type ServerInterface interface {
 	// SetAccountPasswordPolicy Set the account's rules for passwords
 	// (PUT /admin/password-policy)
 	SetAccountPasswordPolicy(ctx echo.Context, params SetAccountPasswordPolicyParams) error
+	// ListPasswordResetJobs List jobs
+	// (GET /admin/password-resets)
+	ListPasswordResetJobs(ctx echo.Context, params ListPasswordResetJobsParams) error
+	// BeginPasswordResetJob Reset many users' passwords
+	// (POST /admin/password-resets)
+	BeginPasswordResetJob(ctx echo.Context, params BeginPasswordResetJobParams) error
+	// GetPasswordResetJob How far a job is
+	// (GET /admin/password-resets/{job})
+	GetPasswordResetJob(ctx echo.Context, job Job) error
+	// CancelPasswordResetJob Cancel a job
+	// (POST /admin/password-resets/{job}/cancel)
+	CancelPasswordResetJob(ctx echo.Context, job Job) error
+	// ListPasswordResetJobResults What came of each user of a job
+	// (GET /admin/password-resets/{job}/results)
+	ListPasswordResetJobResults(ctx echo.Context, job Job, params ListPasswordResetJobResultsParams) error
+	// HandOutTemporaryPasswords Fetch temporary passwords of a job, once
+	// (POST /admin/password-resets/{job}/temporary-passwords)
+	HandOutTemporaryPasswords(ctx echo.Context, job Job, params HandOutTemporaryPasswordsParams) error
 	// LookUpUsername Can a name be given?
 	// (GET /admin/usernames/{username})
 	LookUpUsername(ctx echo.Context, username Username, params LookUpUsernameParams) error
@@ -3485,6 +3924,166 @@ func (w *ServerInterfaceWrapper) SetAccountPasswordPolicy(ctx echo.Context) erro
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.SetAccountPasswordPolicy(ctx, params)
+	return err
+}
+
+// ListPasswordResetJobs converts echo context to params.
+func (w *ServerInterfaceWrapper) ListPasswordResetJobs(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListPasswordResetJobsParams
+	// ------------- Optional query parameter "account_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "account_id", ctx.QueryParams(), &params.AccountID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter account_id: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListPasswordResetJobs(ctx, params)
+	return err
+}
+
+// BeginPasswordResetJob converts echo context to params.
+func (w *ServerInterfaceWrapper) BeginPasswordResetJob(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params BeginPasswordResetJobParams
+	// ------------- Optional query parameter "account_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "account_id", ctx.QueryParams(), &params.AccountID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter account_id: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.BeginPasswordResetJob(ctx, params)
+	return err
+}
+
+// GetPasswordResetJob converts echo context to params.
+func (w *ServerInterfaceWrapper) GetPasswordResetJob(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "job" -------------
+	var job Job
+
+	err = runtime.BindStyledParameterWithOptions("simple", "job", ctx.Param("job"), &job, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter job: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetPasswordResetJob(ctx, job)
+	return err
+}
+
+// CancelPasswordResetJob converts echo context to params.
+func (w *ServerInterfaceWrapper) CancelPasswordResetJob(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "job" -------------
+	var job Job
+
+	err = runtime.BindStyledParameterWithOptions("simple", "job", ctx.Param("job"), &job, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter job: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CancelPasswordResetJob(ctx, job)
+	return err
+}
+
+// ListPasswordResetJobResults converts echo context to params.
+func (w *ServerInterfaceWrapper) ListPasswordResetJobResults(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "job" -------------
+	var job Job
+
+	err = runtime.BindStyledParameterWithOptions("simple", "job", ctx.Param("job"), &job, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter job: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListPasswordResetJobResultsParams
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", ctx.QueryParams(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter state: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListPasswordResetJobResults(ctx, job, params)
+	return err
+}
+
+// HandOutTemporaryPasswords converts echo context to params.
+func (w *ServerInterfaceWrapper) HandOutTemporaryPasswords(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "job" -------------
+	var job Job
+
+	err = runtime.BindStyledParameterWithOptions("simple", "job", ctx.Param("job"), &job, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter job: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params HandOutTemporaryPasswordsParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.HandOutTemporaryPasswords(ctx, job, params)
 	return err
 }
 
@@ -4307,6 +4906,12 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.PUT(options.BaseURL+"/admin/naming-rule", wrapper.SetNamingRule, options.OperationMiddlewares["setNamingRule"]...)
 	router.GET(options.BaseURL+"/admin/password-policy", wrapper.GetAccountPasswordPolicy, options.OperationMiddlewares["getAccountPasswordPolicy"]...)
 	router.PUT(options.BaseURL+"/admin/password-policy", wrapper.SetAccountPasswordPolicy, options.OperationMiddlewares["setAccountPasswordPolicy"]...)
+	router.GET(options.BaseURL+"/admin/password-resets", wrapper.ListPasswordResetJobs, options.OperationMiddlewares["listPasswordResetJobs"]...)
+	router.POST(options.BaseURL+"/admin/password-resets", wrapper.BeginPasswordResetJob, options.OperationMiddlewares["beginPasswordResetJob"]...)
+	router.GET(options.BaseURL+"/admin/password-resets/:job", wrapper.GetPasswordResetJob, options.OperationMiddlewares["getPasswordResetJob"]...)
+	router.POST(options.BaseURL+"/admin/password-resets/:job/cancel", wrapper.CancelPasswordResetJob, options.OperationMiddlewares["cancelPasswordResetJob"]...)
+	router.GET(options.BaseURL+"/admin/password-resets/:job/results", wrapper.ListPasswordResetJobResults, options.OperationMiddlewares["listPasswordResetJobResults"]...)
+	router.POST(options.BaseURL+"/admin/password-resets/:job/temporary-passwords", wrapper.HandOutTemporaryPasswords, options.OperationMiddlewares["handOutTemporaryPasswords"]...)
 	router.GET(options.BaseURL+"/admin/usernames/:username", wrapper.LookUpUsername, options.OperationMiddlewares["lookUpUsername"]...)
 	router.GET(options.BaseURL+"/admin/users", wrapper.ListUsers, options.OperationMiddlewares["listUsers"]...)
 	router.POST(options.BaseURL+"/admin/users", wrapper.CreateUser, options.OperationMiddlewares["createUser"]...)
@@ -4703,6 +5308,163 @@ func (response SetAccountPasswordPolicy200JSONResponse) VisitSetAccountPasswordP
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPasswordResetJobsRequestObject struct {
+	Params ListPasswordResetJobsParams
+}
+
+type ListPasswordResetJobsResponseObject interface {
+	VisitListPasswordResetJobsResponse(w http.ResponseWriter) error
+}
+
+type ListPasswordResetJobs200JSONResponse PasswordResetJobList
+
+func (response ListPasswordResetJobs200JSONResponse) VisitListPasswordResetJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginPasswordResetJobRequestObject struct {
+	Params BeginPasswordResetJobParams
+	Body   *BeginPasswordResetJobJSONRequestBody
+}
+
+type BeginPasswordResetJobResponseObject interface {
+	VisitBeginPasswordResetJobResponse(w http.ResponseWriter) error
+}
+
+type BeginPasswordResetJob200JSONResponse PasswordResetJobPreview
+
+func (response BeginPasswordResetJob200JSONResponse) VisitBeginPasswordResetJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginPasswordResetJob202ResponseHeaders struct {
+	Location string
+}
+
+type BeginPasswordResetJob202JSONResponse struct {
+	Body    PasswordResetJob
+	Headers BeginPasswordResetJob202ResponseHeaders
+}
+
+func (response BeginPasswordResetJob202JSONResponse) VisitBeginPasswordResetJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPasswordResetJobRequestObject struct {
+	Job Job `json:"job"`
+}
+
+type GetPasswordResetJobResponseObject interface {
+	VisitGetPasswordResetJobResponse(w http.ResponseWriter) error
+}
+
+type GetPasswordResetJob200JSONResponse PasswordResetJob
+
+func (response GetPasswordResetJob200JSONResponse) VisitGetPasswordResetJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelPasswordResetJobRequestObject struct {
+	Job Job `json:"job"`
+}
+
+type CancelPasswordResetJobResponseObject interface {
+	VisitCancelPasswordResetJobResponse(w http.ResponseWriter) error
+}
+
+type CancelPasswordResetJob200JSONResponse PasswordResetJob
+
+func (response CancelPasswordResetJob200JSONResponse) VisitCancelPasswordResetJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPasswordResetJobResultsRequestObject struct {
+	Job    Job `json:"job"`
+	Params ListPasswordResetJobResultsParams
+}
+
+type ListPasswordResetJobResultsResponseObject interface {
+	VisitListPasswordResetJobResultsResponse(w http.ResponseWriter) error
+}
+
+type ListPasswordResetJobResults200JSONResponse PasswordResetJobResults
+
+func (response ListPasswordResetJobResults200JSONResponse) VisitListPasswordResetJobResultsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type HandOutTemporaryPasswordsRequestObject struct {
+	Job    Job `json:"job"`
+	Params HandOutTemporaryPasswordsParams
+}
+
+type HandOutTemporaryPasswordsResponseObject interface {
+	VisitHandOutTemporaryPasswordsResponse(w http.ResponseWriter) error
+}
+
+type HandOutTemporaryPasswords200JSONResponse TemporaryPasswords
+
+func (response HandOutTemporaryPasswords200JSONResponse) VisitHandOutTemporaryPasswordsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5882,6 +6644,24 @@ type StrictServerInterface interface {
 	// SetAccountPasswordPolicy Set the account's rules for passwords
 	// (PUT /admin/password-policy)
 	SetAccountPasswordPolicy(ctx context.Context, request SetAccountPasswordPolicyRequestObject) (SetAccountPasswordPolicyResponseObject, error)
+	// ListPasswordResetJobs List jobs
+	// (GET /admin/password-resets)
+	ListPasswordResetJobs(ctx context.Context, request ListPasswordResetJobsRequestObject) (ListPasswordResetJobsResponseObject, error)
+	// BeginPasswordResetJob Reset many users' passwords
+	// (POST /admin/password-resets)
+	BeginPasswordResetJob(ctx context.Context, request BeginPasswordResetJobRequestObject) (BeginPasswordResetJobResponseObject, error)
+	// GetPasswordResetJob How far a job is
+	// (GET /admin/password-resets/{job})
+	GetPasswordResetJob(ctx context.Context, request GetPasswordResetJobRequestObject) (GetPasswordResetJobResponseObject, error)
+	// CancelPasswordResetJob Cancel a job
+	// (POST /admin/password-resets/{job}/cancel)
+	CancelPasswordResetJob(ctx context.Context, request CancelPasswordResetJobRequestObject) (CancelPasswordResetJobResponseObject, error)
+	// ListPasswordResetJobResults What came of each user of a job
+	// (GET /admin/password-resets/{job}/results)
+	ListPasswordResetJobResults(ctx context.Context, request ListPasswordResetJobResultsRequestObject) (ListPasswordResetJobResultsResponseObject, error)
+	// HandOutTemporaryPasswords Fetch temporary passwords of a job, once
+	// (POST /admin/password-resets/{job}/temporary-passwords)
+	HandOutTemporaryPasswords(ctx context.Context, request HandOutTemporaryPasswordsRequestObject) (HandOutTemporaryPasswordsResponseObject, error)
 	// LookUpUsername Can a name be given?
 	// (GET /admin/usernames/{username})
 	LookUpUsername(ctx context.Context, request LookUpUsernameRequestObject) (LookUpUsernameResponseObject, error)
@@ -6367,6 +7147,181 @@ func (sh *strictHandler) SetAccountPasswordPolicy(ctx echo.Context, params SetAc
 		return err
 	} else if validResponse, ok := response.(SetAccountPasswordPolicyResponseObject); ok {
 		return validResponse.VisitSetAccountPasswordPolicyResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListPasswordResetJobs operation middleware
+func (sh *strictHandler) ListPasswordResetJobs(ctx echo.Context, params ListPasswordResetJobsParams) error {
+	var request ListPasswordResetJobsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListPasswordResetJobs(ctx.Request().Context(), request.(ListPasswordResetJobsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListPasswordResetJobs")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListPasswordResetJobsResponseObject); ok {
+		return validResponse.VisitListPasswordResetJobsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// BeginPasswordResetJob operation middleware
+func (sh *strictHandler) BeginPasswordResetJob(ctx echo.Context, params BeginPasswordResetJobParams) error {
+	var request BeginPasswordResetJobRequestObject
+
+	request.Params = params
+
+	var body BeginPasswordResetJobJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.BeginPasswordResetJob(ctx.Request().Context(), request.(BeginPasswordResetJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "BeginPasswordResetJob")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(BeginPasswordResetJobResponseObject); ok {
+		return validResponse.VisitBeginPasswordResetJobResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetPasswordResetJob operation middleware
+func (sh *strictHandler) GetPasswordResetJob(ctx echo.Context, job Job) error {
+	var request GetPasswordResetJobRequestObject
+
+	request.Job = job
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetPasswordResetJob(ctx.Request().Context(), request.(GetPasswordResetJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetPasswordResetJob")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetPasswordResetJobResponseObject); ok {
+		return validResponse.VisitGetPasswordResetJobResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CancelPasswordResetJob operation middleware
+func (sh *strictHandler) CancelPasswordResetJob(ctx echo.Context, job Job) error {
+	var request CancelPasswordResetJobRequestObject
+
+	request.Job = job
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CancelPasswordResetJob(ctx.Request().Context(), request.(CancelPasswordResetJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CancelPasswordResetJob")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CancelPasswordResetJobResponseObject); ok {
+		return validResponse.VisitCancelPasswordResetJobResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListPasswordResetJobResults operation middleware
+func (sh *strictHandler) ListPasswordResetJobResults(ctx echo.Context, job Job, params ListPasswordResetJobResultsParams) error {
+	var request ListPasswordResetJobResultsRequestObject
+
+	request.Job = job
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListPasswordResetJobResults(ctx.Request().Context(), request.(ListPasswordResetJobResultsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListPasswordResetJobResults")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListPasswordResetJobResultsResponseObject); ok {
+		return validResponse.VisitListPasswordResetJobResultsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// HandOutTemporaryPasswords operation middleware
+func (sh *strictHandler) HandOutTemporaryPasswords(ctx echo.Context, job Job, params HandOutTemporaryPasswordsParams) error {
+	var request HandOutTemporaryPasswordsRequestObject
+
+	request.Job = job
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.HandOutTemporaryPasswords(ctx.Request().Context(), request.(HandOutTemporaryPasswordsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "HandOutTemporaryPasswords")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(HandOutTemporaryPasswordsResponseObject); ok {
+		return validResponse.VisitHandOutTemporaryPasswordsResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -83,6 +83,13 @@ func requests(s *service) map[string]request {
 		"lockUser":              {http.MethodPost, bo + "/security-lock", map[string]string{"reason": ""}},
 		"resetPassword":         {http.MethodPost, bo + "/password-reset", map[string]string{"method": "link"}},
 
+		"beginPasswordResetJob":       {http.MethodPost, "/admin/password-resets", map[string]string{"reason": ""}},
+		"listPasswordResetJobs":       {http.MethodGet, "/admin/password-resets", nil},
+		"getPasswordResetJob":         {http.MethodGet, "/admin/password-resets/none", nil},
+		"listPasswordResetJobResults": {http.MethodGet, "/admin/password-resets/none/results", nil},
+		"cancelPasswordResetJob":      {http.MethodPost, "/admin/password-resets/none/cancel", nil},
+		"handOutTemporaryPasswords":   {http.MethodPost, "/admin/password-resets/none/temporary-passwords", nil},
+
 		"verifyCredentials":        {http.MethodPost, "/internal/credentials/verify", map[string]string{}},
 		"createUser":               {http.MethodPost, "/admin/users", map[string]string{}},
 		"changeUser":               {http.MethodPatch, bo, map[string]string{}},
@@ -123,7 +130,8 @@ func streamOperations() []string {
 
 // outcome is what an actor gets of an operation: the code of a refusal by the table, or "served".
 func outcome(operation string, a answer) string {
-	aimless := slices.Contains(append(streamOperations(), "endMySession", "releaseHeldUsername"), operation) // the requests aim at nothing that is there
+	aimless := slices.Contains(append(streamOperations(), "endMySession", "releaseHeldUsername", "getPasswordResetJob", "listPasswordResetJobResults",
+		"cancelPasswordResetJob", "handOutTemporaryPasswords"), operation) // the requests aim at nothing that is there
 	switch code := a.code(); {
 	case aimless && code == "not_found":
 		return "served"
@@ -186,9 +194,10 @@ func expected(operation, actor string) string {
 	self := ownAffairs || slices.Contains([]string{"signOut", "getMe", "getMyCredentials", "changeMyCredentials", "checkPassword"}, operation)
 	reading := slices.Contains([]string{"listUsers", "getUser", "getUsernameHistory", "reviewCredentials", "getAccountPasswordPolicy", "getNamingRule", "lookUpUsername"}, operation)
 	writing := slices.Contains([]string{"setAccountPasswordPolicy", "setNamingRule", "createUser", "changeUser"}, operation)
-	changing := slices.Contains([]string{"changeUserCredentials", "resetPassword", "lockUser", "releaseHeldUsername", "unlockUser", "endUserSessions"}, operation)
+	jobs := strings.Contains(operation, "PasswordResetJob") || operation == "handOutTemporaryPasswords"
+	changing := slices.Contains([]string{"changeUserCredentials", "resetPassword", "lockUser", "releaseHeldUsername", "unlockUser", "endUserSessions"}, operation) || jobs
 	auditing := slices.Contains([]string{"listAuditEvents", "checkAuditIntegrity"}, operation)
-	resetting := slices.Contains([]string{"resetPassword", "lockUser"}, operation)
+	resetting := jobs || slices.Contains([]string{"resetPassword", "lockUser"}, operation)
 	verifying := operation == "verifyCredentials"
 	streaming := slices.Contains(streamOperations(), operation)
 	switch {

@@ -70,6 +70,7 @@ func TestContract_everyOperation(t *testing.T) {
 			}
 		}
 		s.contractOfStreams()
+		s.contractOfJobs(ada)
 		// What mailed links do when they are good is told in links_test.go.
 		for _, path := range []string{"/email-confirmations", "/credential-reverts"} {
 			s.want(s.call(http.MethodPost, path, "", map[string]string{"token": "nobody-has-it"}), http.StatusUnprocessableEntity, "link_invalid")
@@ -80,6 +81,21 @@ func TestContract_everyOperation(t *testing.T) {
 			t.Errorf("never called: %v", left)
 		}
 	}, "ACCOUNT_URL=https://app.example.com/account")
+}
+
+// contractOfJobs calls every operation on jobs.
+func (s *service) contractOfJobs(token string) {
+	s.t.Helper()
+	wish := map[string]any{"filter": map[string]string{"team": "/east/"}, "reason": "Leak", "dry_run": true}
+	s.want(s.call(http.MethodPost, jobs, token, wish), http.StatusOK, "")
+	id := s.begin(token, map[string]any{"user_ids": []string{s.user("bo").ID}, "reason": "Leak"})
+	s.finished(token, id)
+	for path, method := range map[string]string{
+		"": http.MethodGet, "/" + id: http.MethodGet, "/" + id + "/results": http.MethodGet, "/" + id + "/temporary-passwords": http.MethodPost,
+	} {
+		s.want(s.call(method, jobs+path, token, nil), http.StatusOK, "")
+	}
+	s.want(s.call(http.MethodPost, jobs+"/"+id+"/cancel", token, nil), http.StatusConflict, "conflict") // it is completed
 }
 
 // contractOfStreams calls every operation on streams.

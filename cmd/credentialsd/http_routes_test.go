@@ -28,7 +28,7 @@ func (s *service) bareRequest(t *testing.T, method, path string, headers ...stri
 // with the list of those.
 func TestHTTP_everyRouteEveryMethod(t *testing.T) {
 	s := start(t, databaseURL(t, "sqlite"), "ALLOWED_ORIGINS="+appOrigin, "ACCOUNT_URL="+accountPage)
-	example := strings.NewReplacer("{id}", s.user("alex").ID, "{code}", "throttled", "{session_id}", "none", "{username}", "alex", "{stream_id}", "none")
+	example := strings.NewReplacer("{id}", s.user("alex").ID, "{code}", "throttled", "{session_id}", "none", "{username}", "alex", "{stream_id}", "none", "{job}", "none")
 	for template, item := range contract(t).Paths.Map() {
 		path := example.Replace(template)
 		if strings.Contains(path, "{") {

@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/salesexec/credentials/internal/audit"
+	"github.com/salesexec/credentials/internal/bulk"
+	"github.com/salesexec/credentials/internal/change"
 	"github.com/salesexec/credentials/internal/client"
 	"github.com/salesexec/credentials/internal/config"
 	"github.com/salesexec/credentials/internal/credential"
@@ -39,6 +41,7 @@ type app struct {
 	heads  time.Duration // between two looks at the heads of the audit trails
 	post   *post         // nil when no mail is sent
 	others *signals
+	resets *bulk.Runner
 	log    *slog.Logger
 	now    func() time.Time
 
@@ -125,15 +128,19 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 		Policy: policy, HoldTime: settings.UsernameHold, Notices: notices, Now: w.now, Log: log, Refused: measures.refused,
 	}, saving, hasher, limiter, sessions)
 	measures.outside(keys.outside)
+	resets := bulk.NewRunner(bulk.RunnerConfig{
+		Store: s, Credentials: credentials, Services: clients, Workers: max(1, hasher.Lanes()-1), Lease: settings.HashQueueTimeout + itemTime,
+		Observe: measures.settled, Now: w.now, Log: log,
+	})
 	health := httpapi.NewHealth(promhttp.HandlerFor(measures.registry, promhttp.HandlerOpts{}), append(checks, keys.ready)...)
 	return &app{
 		api: httpapi.New(httpapi.Config{
 			PublicURL: settings.PublicURL, AccountURL: settings.AccountURL, Mailbox: w.mails(outgoing), AllowedOrigins: settings.AllowedOrigins, TrustedProxies: settings.TrustedProxies, RateLimit: settings.RateLimit,
 			Sessions: sessions, Credentials: credentials, Clients: clients, Trail: audit.NewTrail(s, w.now), Reviewer: review.New(s, hasher.Describe, w.now), Limiter: limiter,
-			Signals: others.transmitter, JWKS: publicKeys(keys.issuer.JWKS, others.ring.JWKS),
+			Jobs: bulk.New(s, credentials, w.now), Signals: others.transmitter, JWKS: publicKeys(keys.issuer.JWKS, others.ring.JWKS),
 			Observe: measures.served, Now: w.now, Log: log,
 		}),
-		ops: health, health: health, store: s, keys: keys, others: others, post: outgoing, log: log, now: w.now,
+		ops: health, health: health, store: s, keys: keys, others: others, post: outgoing, resets: resets, log: log, now: w.now,
 		watch: audit.NewWatch(s, settings.AuditRetention, w.now, log, measures.watched), heads: settings.AuditHeadInterval,
 		breached: breached, breachedLater: checkLater,
 	}, nil
@@ -151,11 +158,15 @@ func newPolicy(settings config.Config) (password.Policy, error) {
 const (
 	sealEvery        = 500 * time.Millisecond // events are chained within a second (architecture.md)
 	mailEvery        = 500 * time.Millisecond // a link is waited for
+	resetsEvery      = 500 * time.Millisecond // a job begins at once
 	keysEvery        = time.Minute
 	outsideKeysEvery = 10 * time.Minute // how long a key that an outside issuer has withdrawn is good at most
 	sweepEvery       = time.Hour
 	forgetAfter      = 30 * 24 * time.Hour // a network is known for 30 days (product.md decision 8); failures and sessions that old are asked for by nobody
 )
+
+// itemTime is how long one user of a job may take beside the wait for a hashing lane; then another replica tries.
+const itemTime = 10 * time.Second
 
 // drainTime is how long mails that are due may take to leave when the process ends. Others will deliver what is left.
 const drainTime = 5 * time.Second
@@ -170,6 +181,7 @@ func (a *app) startBackground(ctx context.Context) (stop func()) {
 	for _, job := range []job{
 		{name: "deliver mail", every: mailEvery, work: func(context.Context) error { return a.deliver(sending) }},
 		{name: "seal audit events", every: sealEvery, work: a.seal},
+		{name: "reset the users of jobs", every: resetsEvery, work: a.resets.Work},
 		{name: "look after signing keys", every: keysEvery, work: a.keys.tend},
 		{name: "look for events to hand out", every: signalsEvery, work: a.others.look},
 		{name: "look after streams", every: streamsEvery, work: a.others.tend, atOnce: true},
@@ -248,6 +260,7 @@ type metrics struct {
 	lost     prometheus.Counter
 	messages *prometheus.CounterVec
 	refusals *prometheus.CounterVec
+	resets   *prometheus.CounterVec
 }
 
 // durationBuckets are those of OpenTelemetry's http.server.request.duration, in seconds.
@@ -270,11 +283,14 @@ func newMetrics() *metrics {
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "credentials_password_refusals_total", Help: "New passwords refused, by rule; one password may break several.",
 		}, []string{"code"}),
+		resets: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "credentials_bulk_reset_users_total", Help: "Users of jobs that this replica has settled, by what came of them.",
+		}, []string{"state"}),
 	}
 	m.sequence = prometheus.NewGauge(prometheus.GaugeOpts{Name: "credentials_audit_head_sequence", Help: "Sequence numbers of the heads of all audit trails, added up; it falls only when events were removed at an end."})
 	m.looked = prometheus.NewGauge(prometheus.GaugeOpts{Name: "credentials_audit_heads_written_timestamp_seconds", Help: "When the heads of the audit trails were last written into the log."})
 	m.lost = prometheus.NewCounter(prometheus.CounterOpts{Name: "credentials_audit_heads_lost_total", Help: "Heads that were no longer in their audit trail at the next look: somebody removed events."})
-	m.registry.MustRegister(m.requests, m.hashes, m.waits, m.messages, m.refusals, m.sequence, m.looked, m.lost, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.requests, m.hashes, m.waits, m.messages, m.refusals, m.resets, m.sequence, m.looked, m.lost, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -305,6 +321,9 @@ func (m *metrics) hashed(operation string, waited, took time.Duration) {
 
 // refused counts a rule that a new password broke: one of package password's codes.
 func (m *metrics) refused(code string) { m.refusals.WithLabelValues(code).Inc() }
+
+// settled counts a user of a job by what came of it.
+func (m *metrics) settled(state change.ItemState) { m.resets.WithLabelValues(string(state)).Inc() }
 
 // served counts a request under its route's template; unknown routes and methods are one series each (OBS-02).
 func (m *metrics) served(method, route string, status int, took time.Duration) {

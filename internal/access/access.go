@@ -208,6 +208,12 @@ func Table() []Rule {
 		{Operation: "changeUserCredentials", Role: user.Administrator, Scope: ScopeManage, Target: Managed, Limited: true},
 		{Operation: "lockUser", Role: user.Administrator, Scope: ScopeReset, Target: Managed, Limited: true},
 		{Operation: "resetPassword", Role: user.Administrator, Scope: ScopeReset, Target: Managed, Limited: true},
+		{Operation: "beginPasswordResetJob", Role: user.Administrator, Scope: ScopeReset, Target: Reached, Limited: true},
+		{Operation: "listPasswordResetJobs", Role: user.Administrator, Scope: ScopeReset, Target: Reached},
+		{Operation: "getPasswordResetJob", Role: user.Administrator, Scope: ScopeReset, Target: Reached},
+		{Operation: "listPasswordResetJobResults", Role: user.Administrator, Scope: ScopeReset, Target: Reached},
+		{Operation: "cancelPasswordResetJob", Role: user.Administrator, Scope: ScopeReset, Target: Reached, Limited: true},
+		{Operation: "handOutTemporaryPasswords", Role: user.Administrator, Scope: ScopeReset, Target: Reached, Limited: true},
 
 		{Operation: "resolveUsername", Scope: ScopeAttribution, Target: OwnAccount},
 		{Operation: "verifyCredentials", Scope: ScopeVerify, Target: OwnAccount},

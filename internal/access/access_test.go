@@ -169,6 +169,8 @@ func TestAllow_matrix(t *testing.T) {
 		"createUser": administration("writer"), "changeUser": administration("writer"), "unlockUser": administration("manager"),
 		"endUserSessions": administration("manager"), "resolveUsername": services("attributor"),
 		"changeUserCredentials": administration("manager"), "resetPassword": administration("resetter"), "lockUser": administration("resetter"),
+		"beginPasswordResetJob": administration("resetter"), "listPasswordResetJobs": administration("resetter"), "getPasswordResetJob": administration("resetter"),
+		"listPasswordResetJobResults": administration("resetter"), "cancelPasswordResetJob": administration("resetter"), "handOutTemporaryPasswords": administration("resetter"),
 		"verifyCredentials": services("verifier"),
 		"listAuditEvents":   administration("auditor"), "checkAuditIntegrity": administration("auditor"),
 		"getAccountPasswordPolicy": administration("reader"), "getNamingRule": administration("reader"), "lookUpUsername": administration("reader"),

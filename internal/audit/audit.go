@@ -60,13 +60,17 @@ const (
 	StreamRefused       Action = "stream.change_refused"        // a stream was not made or changed; the code says why
 	SettingsRefused     Action = "account.change_refused"       // an account's settings were not changed; the code and the violations say why
 	Pruned              Action = "audit.pruned"                 // the operator removed the oldest events of the account's trail
+	PasswordHandedOut   Action = "password.handed_out"          // a temporary password that a job had made was shown, once and to whom the event names
+	JobBegun            Action = "job.begun"                    // a job to reset many users was begun
+	JobCancelled        Action = "job.cancelled"                // it was cancelled; who was reset before stays reset
+	JobCompleted        Action = "job.completed"                // it came to its end; a code says why before its time, if so
 )
 
 // Actions returns every action there is, sorted.
 func Actions() []Action {
 	return []Action{
-		SettingsRefused, CredentialsReviewed, NamingRuleChanged, PolicyChanged, Pruned, ChangeRefused, CredentialsChanged, CredentialsReverted, NoticeGivenUp,
-		PasswordDisabled, PasswordRehashed, PasswordReset, ResetLinkSent, ResetLinkUsed, PasswordVerified, VerifyFailed, ServiceCreated, ServiceDisabled, ServiceEnabled,
+		SettingsRefused, CredentialsReviewed, NamingRuleChanged, PolicyChanged, Pruned, ChangeRefused, CredentialsChanged, CredentialsReverted, JobBegun, JobCancelled, JobCompleted, NoticeGivenUp,
+		PasswordDisabled, PasswordHandedOut, PasswordRehashed, PasswordReset, ResetLinkSent, ResetLinkUsed, PasswordVerified, VerifyFailed, ServiceCreated, ServiceDisabled, ServiceEnabled,
 		ServiceRotated, ServiceTokenIssued, ServiceTokenRefused, SessionsRevoked, SessionEnded, SessionsEnded, SessionReuse, SignInFailed, SignedIn,
 		StreamRefused, StreamChanged, StreamCreated, StreamDeleted, UserChanged, UserCreated, UserDisabled, UserEnabled, UserImported, SecurityLocked, UserUnlocked, NameReleased,
 	}
@@ -77,7 +81,7 @@ func Personal() []Action {
 	return []Action{
 		SignedIn, SignInFailed, SessionEnded, SessionsEnded, SessionReuse, CredentialsChanged, ChangeRefused, CredentialsReverted,
 		PasswordVerified, VerifyFailed,
-		PasswordReset, ResetLinkSent, ResetLinkUsed, PasswordDisabled, SecurityLocked, NameReleased, SessionsRevoked, UserChanged,
+		PasswordReset, PasswordHandedOut, ResetLinkSent, ResetLinkUsed, PasswordDisabled, SecurityLocked, NameReleased, SessionsRevoked, UserChanged,
 		UserCreated, UserDisabled, UserEnabled, UserImported, UserUnlocked,
 	}
 }
@@ -148,7 +152,21 @@ type Details struct {
 	Format         string           `json:"format,omitempty"`   // of a credential review: json, csv
 	Findings       []string         `json:"findings,omitempty"` // that a credential review was narrowed to
 	Team           user.Team        `json:"team,omitempty"`     // that it was narrowed to
+	Job            string           `json:"job,omitempty"`      // the bulk job that it was done for
+	Items          *Items           `json:"items,omitempty"`    // of a job
 }
+
+// Items are how many users of a job are in which state.
+type Items struct {
+	Total     int `json:"total"`
+	Done      int `json:"done"`
+	Skipped   int `json:"skipped"`
+	Failed    int `json:"failed"`
+	Cancelled int `json:"cancelled"`
+}
+
+// Pending returns how many wait.
+func (i Items) Pending() int { return i.Total - i.Done - i.Skipped - i.Failed - i.Cancelled }
 
 // Event is one thing that happened.
 type Event struct {

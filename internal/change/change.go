@@ -1,7 +1,7 @@
 // Package change describes what one save writes: a value that a use case fills in and the store applies whole or not
 // at all.
 //
-// It is a leaf over the words of access, audit, identifier, outbox and user, so that the packages that change things need not know each other.
+// It is a leaf over the words of access, audit, identifier, outbox, secret and user, so that the packages that change things need not know each other.
 package change
 
 import (
@@ -167,6 +167,10 @@ type Change struct {
 	Outbox  []outbox.Message
 	GiveUp  *outbox.Claimed // a message that is not tried again
 	Account *Settings
+	Job     *NewJob
+	Settle  *Settle
+	EndJob  *EndJob
+	HandOut *HandOut
 	Audit   []audit.Event
 
 	// KeepAdministrator names an account that must have an active administrator of the whole company beside Target, whom the
@@ -182,7 +186,8 @@ func (c *Change) Voided(id user.ID, purposes ...Purpose) {
 // Result is what a save found out.
 type Result struct {
 	SessionsEnded int
-	Revision      int64 // of Target's row after the save
+	Revision      int64       // of Target's row after the save
+	Job           audit.Items // of the job that was ended
 	Heard         []Heard
 }
 

@@ -67,16 +67,17 @@ func checkReach(actor access.Actor, target user.User) error {
 	return nil
 }
 
-// actorGuard makes the save fail when the acting administrator was changed meanwhile: moved, demoted, disabled.
-func actorGuard(actor access.Actor) *change.Guard {
+// ActorGuard makes the save fail when the acting administrator was changed meanwhile: moved, demoted, disabled. It is
+// nil for services.
+func ActorGuard(actor access.Actor) *change.Guard {
 	if actor.Kind != access.Person {
 		return nil
 	}
 	return &change.Guard{UserID: actor.User.ID, Revision: actor.User.Revision}
 }
 
-// serviceGuard makes the save fail when the acting service was disabled or cut back meanwhile.
-func serviceGuard(actor access.Actor) *change.ServiceGuard {
+// ServiceGuard makes the save fail when the acting service was disabled or cut back meanwhile. It is nil for people.
+func ServiceGuard(actor access.Actor) *change.ServiceGuard {
 	if actor.Kind != access.Service {
 		return nil
 	}
@@ -140,7 +141,7 @@ func (m *Manager) ChangeAnother(ctx context.Context, actor access.Actor, id user
 	}
 	after := before
 	c := change.Change{
-		At: m.config.Now(), Actor: actorGuard(actor), Service: serviceGuard(actor), User: &after,
+		At: m.config.Now(), Actor: ActorGuard(actor), Service: ServiceGuard(actor), User: &after,
 		Target: &change.Guard{UserID: before.ID, Revision: before.Revision, Versions: wanted.IfMatch},
 	}
 	event := audit.New(audit.CredentialsChanged, audit.Done, actor, before, wanted.Origin, c.At)
@@ -241,6 +242,16 @@ type Reset struct {
 	DisableNow  bool
 	IfMatch     Precondition
 	Origin      access.Origin
+
+	item *change.Item // of the job that the reset is part of; see ResetItem
+}
+
+// class says on whose behalf the reset is hashed.
+func (r Reset) class() password.Class {
+	if r.item != nil {
+		return password.Bulk
+	}
+	return password.Staff
 }
 
 // ResetDone is what came of a reset.
@@ -341,7 +352,7 @@ func (m *Manager) replacePassword(ctx context.Context, actor access.Actor, membe
 	if w.Method == user.Temporary {
 		done.TemporaryPassword = chosen
 	}
-	hash, err := m.hasher.Hash(ctx, password.Staff, chosen)
+	hash, err := m.hasher.Hash(ctx, w.class(), chosen)
 	if err != nil {
 		return ResetDone{}, fmt.Errorf("credential: hash a temporary password: %w", err)
 	}
@@ -355,12 +366,13 @@ func (m *Manager) replacePassword(ctx context.Context, actor access.Actor, membe
 	event := audit.New(audit.PasswordReset, audit.Done, actor, before, w.Origin, now)
 	event.Reason, event.Details.Method = w.Reason, string(w.Method)
 	c := change.Change{
-		At: now, Actor: actorGuard(actor), Service: serviceGuard(actor), User: &after,
+		At: now, Actor: ActorGuard(actor), Service: ServiceGuard(actor), User: &after,
 		Target:  &change.Guard{UserID: before.ID, Revision: before.Revision, Versions: w.IfMatch},
 		End:     &change.EndSessions{UserID: before.ID, Why: "password_reset"},
 		Forgive: []string{session.ThrottleSubject(before.ID)}, Audit: []audit.Event{event},
 	}
 	c.Voided(before.ID, everyPurpose()...)
+	settleDone(&c, w.item, before, done)
 	if err := m.tell(&c, notice.PasswordReset, member.Account, before, event, before.Email, nil); err != nil {
 		return ResetDone{}, err
 	}

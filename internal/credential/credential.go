@@ -156,6 +156,11 @@ func (m *Manager) recordCause(ctx context.Context, event audit.Event, cause erro
 	return errors.Join(cause, m.recordRefusal(ctx, event))
 }
 
+// Refuse records why something that is aimed at nobody in particular was not done, and returns cause.
+func (m *Manager) Refuse(ctx context.Context, actor access.Actor, origin access.Origin, reason string, cause error) error {
+	return m.refuse(ctx, actor, unknown(actor, ""), origin, keptReason(reason), cause)
+}
+
 // RecordDenied puts a change that the actor's role or scope does not allow into the audit trail, with the operation and the
 // problem code that the caller gets. id is whom it aimed at, or "" for the actor's own and for what belongs to no user.
 func (m *Manager) RecordDenied(ctx context.Context, actor access.Actor, operation string, id user.ID, code string, origin access.Origin) error {
@@ -213,6 +218,7 @@ func refusalCode(err error) string {
 		{change.ErrVersion, "precondition_failed"},
 		{change.ErrIdentifierTaken, "identifier_taken"},
 		{change.ErrLinkInvalid, "link_invalid"},
+		{change.ErrTooManyJobs, "too_many_jobs"},
 	} {
 		if errors.Is(err, known.err) {
 			return known.code

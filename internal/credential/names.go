@@ -159,7 +159,7 @@ func (m *Manager) releaseName(ctx context.Context, actor access.Actor, typed, ac
 	event := audit.New(audit.NameReleased, audit.Done, actor, owner.User, origin, m.config.Now())
 	event.Details.ReleasedName = held.Key
 	_, err = m.store.Commit(context.WithoutCancel(ctx), change.Change{
-		At: event.At, Actor: actorGuard(actor), Service: serviceGuard(actor), Target: &change.Guard{UserID: owner.User.ID, Revision: owner.User.Revision},
+		At: event.At, Actor: ActorGuard(actor), Service: ServiceGuard(actor), Target: &change.Guard{UserID: owner.User.ID, Revision: owner.User.Revision},
 		Free: &change.Free{Key: held.Key, UserID: held.UserID}, Audit: []audit.Event{event},
 	})
 	if err != nil {

@@ -38,7 +38,7 @@ func (m *Manager) sendResetLink(ctx context.Context, actor access.Actor, member 
 	event := audit.New(audit.ResetLinkSent, audit.Done, actor, before, w.Origin, now)
 	event.Reason, event.Details.Method = w.Reason, string(user.Link)
 	c := change.Change{
-		At: now, Actor: actorGuard(actor), Service: serviceGuard(actor), User: &after,
+		At: now, Actor: ActorGuard(actor), Service: ServiceGuard(actor), User: &after,
 		Target: &change.Guard{UserID: before.ID, Revision: before.Revision, Versions: w.IfMatch}, Audit: []audit.Event{event},
 	}
 	if w.DisableNow {
@@ -51,6 +51,7 @@ func (m *Manager) sendResetLink(ctx context.Context, actor access.Actor, member 
 	} else {
 		c.Voided(before.ID, change.ResetPassword) // a new link voids the old one (REC-05)
 	}
+	settleDone(&c, w.item, before, ResetDone{})
 	link := &notice.Link{Purpose: change.ResetPassword, Life: notice.ResetLife}
 	if err := m.tell(&c, notice.ResetLink, member.Account, before, event, before.Email, link); err != nil {
 		return ResetDone{}, err

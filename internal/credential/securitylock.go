@@ -43,7 +43,7 @@ func (m *Manager) SecurityLock(ctx context.Context, actor access.Actor, id user.
 	event := audit.New(audit.SecurityLocked, audit.Done, actor, before, wanted.Origin, now)
 	event.Reason = wanted.Reason
 	c := change.Change{
-		At: now, Actor: actorGuard(actor), Service: serviceGuard(actor), User: &after,
+		At: now, Actor: ActorGuard(actor), Service: ServiceGuard(actor), User: &after,
 		Target: &change.Guard{UserID: before.ID, Revision: before.Revision, Versions: wanted.IfMatch},
 		End:    &change.EndSessions{UserID: before.ID, Why: "security_locked"}, Audit: []audit.Event{event},
 	}

@@ -115,7 +115,7 @@ func (m *Manager) set(ctx context.Context, actor access.Actor, s Setting, replac
 	}
 	settings.AccountID, settings.Versions = before.ID, s.IfMatch
 	_, err = m.store.Commit(context.WithoutCancel(ctx), change.Change{
-		At: event.At, Actor: actorGuard(actor), Service: serviceGuard(actor), Account: &settings, Audit: []audit.Event{event},
+		At: event.At, Actor: ActorGuard(actor), Service: ServiceGuard(actor), Account: &settings, Audit: []audit.Event{event},
 	})
 	if err != nil {
 		return user.Account{}, m.refuseSettings(ctx, actor, before, s.Origin, err)

@@ -42,7 +42,7 @@ func (m *Manager) Unlock(ctx context.Context, actor access.Actor, id user.ID, wa
 	event := audit.New(audit.UserUnlocked, audit.Done, actor, u, origin, m.config.Now())
 	event.Reason, event.Details.Failures = wanted.Reason, standings[subject].Failures
 	_, err = m.save(ctx, actor, u, origin, change.Change{
-		At: event.At, Actor: actorGuard(actor), Service: serviceGuard(actor), Target: &change.Guard{UserID: u.ID, Revision: u.Revision, Versions: wanted.IfMatch},
+		At: event.At, Actor: ActorGuard(actor), Service: ServiceGuard(actor), Target: &change.Guard{UserID: u.ID, Revision: u.Revision, Versions: wanted.IfMatch},
 		Forgive: []string{subject}, Audit: []audit.Event{event},
 	})
 	return u, err
@@ -60,7 +60,7 @@ func (m *Manager) EndSessions(ctx context.Context, actor access.Actor, id user.I
 	event := audit.New(audit.SessionsRevoked, audit.Done, actor, before, origin, m.config.Now())
 	after.NextGeneration(event.At)
 	_, err = m.save(ctx, actor, before, origin, change.Change{
-		At: event.At, Actor: actorGuard(actor), Service: serviceGuard(actor), User: &after, Target: &change.Guard{UserID: before.ID, Revision: before.Revision},
+		At: event.At, Actor: ActorGuard(actor), Service: ServiceGuard(actor), User: &after, Target: &change.Guard{UserID: before.ID, Revision: before.Revision},
 		End: &change.EndSessions{UserID: before.ID, Why: "revoked"}, Audit: []audit.Event{event},
 	})
 	return err

@@ -66,7 +66,7 @@ func (m *Manager) CreateUser(ctx context.Context, actor access.Actor, wanted New
 	if !mayGrant(actor, u) {
 		return refuse(access.ErrForbidden)
 	}
-	c := change.Change{At: m.config.Now(), Actor: actorGuard(actor), Service: serviceGuard(actor), Create: &u}
+	c := change.Change{At: m.config.Now(), Actor: ActorGuard(actor), Service: ServiceGuard(actor), Create: &u}
 	if err := m.fillIn(actor, account, wanted, &u, &c); err != nil {
 		return refuse(err)
 	}
@@ -226,7 +226,7 @@ func (m *Manager) ChangeUser(ctx context.Context, actor access.Actor, id user.ID
 		}
 	}
 	c := change.Change{
-		At: m.config.Now(), Actor: actorGuard(actor), Service: serviceGuard(actor), User: &after,
+		At: m.config.Now(), Actor: ActorGuard(actor), Service: ServiceGuard(actor), User: &after,
 		Target: &change.Guard{UserID: before.ID, Revision: before.Revision, Versions: wanted.IfMatch},
 	}
 	c.Audit = changeEvents(actor, before, after, wanted, c.At)

@@ -15,6 +15,17 @@ import (
 // maxBody bounds request bodies in bytes: the longest legal one (three passwords of 128 code points, escaped) fits twice.
 const maxBody = 16 << 10
 
+// maxJobBody bounds the body that begins a job, in bytes: 50,000 ids of the greatest length fit.
+const maxJobBody = 4 << 20
+
+// bodyLimit returns how many bytes the request's body may have.
+func bodyLimit(c echo.Context) int64 {
+	if c.Request().Method == http.MethodPost && c.Path() == jobsPath {
+		return maxJobBody
+	}
+	return maxBody
+}
+
 const (
 	mediaJSON       = "application/json"
 	mediaMergePatch = "application/merge-patch+json"
@@ -41,7 +52,7 @@ type binder struct{}
 // Bind reads the body into target, a pointer to a struct. An absent body is io.EOF: some operations need none.
 func (binder) Bind(target any, c echo.Context) error {
 	request := c.Request()
-	body, err := readBody(request)
+	body, err := readBody(request, bodyLimit(c))
 	if err != nil {
 		return err
 	}
@@ -58,15 +69,15 @@ func (binder) Bind(target any, c echo.Context) error {
 	return err
 }
 
-func readBody(request *http.Request) ([]byte, error) {
-	if request.ContentLength > maxBody {
+func readBody(request *http.Request, most int64) ([]byte, error) {
+	if request.ContentLength > most {
 		return nil, errTooLarge
 	}
-	body, err := io.ReadAll(io.LimitReader(request.Body, maxBody+1))
+	body, err := io.ReadAll(io.LimitReader(request.Body, most+1))
 	if err != nil {
 		return nil, &malformedError{detail: "The body ended early."}
 	}
-	if len(body) > maxBody {
+	if int64(len(body)) > most {
 		return nil, errTooLarge
 	}
 	return body, nil

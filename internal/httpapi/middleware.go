@@ -146,9 +146,9 @@ func acceptPatch(next echo.HandlerFunc) echo.HandlerFunc {
 
 func (s *Server) limitBody(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		request := c.Request()
-		if request.ContentLength <= maxBody {
-			request.Body = http.MaxBytesReader(c.Response(), request.Body, maxBody+1)
+		request, most := c.Request(), bodyLimit(c)
+		if request.ContentLength <= most {
+			request.Body = http.MaxBytesReader(c.Response(), request.Body, most+1)
 		}
 		return next(c)
 	}

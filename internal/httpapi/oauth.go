@@ -35,7 +35,7 @@ func proveClient(next echo.HandlerFunc) echo.HandlerFunc {
 		if err := checkMediaType(request, mediaForm); err != nil {
 			return fmt.Errorf("%w: %w", errNotForm, err)
 		}
-		body, err := readBody(request)
+		body, err := readBody(request, maxBody)
 		if err != nil {
 			return err
 		}

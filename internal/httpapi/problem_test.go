@@ -53,6 +53,7 @@ func sentinels() map[string]struct {
 		"change.ErrVersion":                  {change.ErrVersion, "precondition_failed"},
 		"change.ErrIdentifierTaken":          {change.ErrIdentifierTaken, "identifier_taken"},
 		"change.ErrLinkInvalid":              {change.ErrLinkInvalid, "link_invalid"},
+		"change.ErrTooManyJobs":              {change.ErrTooManyJobs, "too_many_jobs"},
 		"change.ErrUnavailable":              {change.ErrUnavailable, "unavailable"},
 		"credential.ErrNotFound":             {credential.ErrNotFound, "not_found"},
 		"credential.ErrUseSelfService":       {credential.ErrUseSelfService, "use_self_service"},
@@ -68,6 +69,8 @@ func sentinels() map[string]struct {
 		// What the store tells the use cases; none of them passes it on, because whether it is 401, 404 or nothing at all
 		// depends on what was looked for.
 		"session.ErrNotFound": {session.ErrNotFound, "internal"},
+		// Between the store and the jobs that run in the background: nobody waits for an answer.
+		"change.ErrSettled": {change.ErrSettled, "internal"},
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package httpapi speaks HTTP: routing, binding, middleware, translation of requests and results, problem documents.
 // Echo is used here and in package api, and nowhere else.
 //
-// It depends on package api and on the use cases (session, credential, client, audit, review, signal), and decides nothing itself.
+// It depends on package api and on the use cases (session, credential, client, audit, review, signal, bulk), and decides nothing itself.
 package httpapi
 
 import (
@@ -19,6 +19,7 @@ import (
 	"github.com/salesexec/credentials/api"
 	"github.com/salesexec/credentials/internal/access"
 	"github.com/salesexec/credentials/internal/audit"
+	"github.com/salesexec/credentials/internal/bulk"
 	"github.com/salesexec/credentials/internal/client"
 	"github.com/salesexec/credentials/internal/credential"
 	"github.com/salesexec/credentials/internal/notice"
@@ -40,6 +41,7 @@ type Config struct {
 	Clients        *client.Registry
 	Trail          *audit.Trail
 	Reviewer       *review.Reviewer
+	Jobs           *bulk.Jobs
 	Limiter        *throttle.Limiter
 	Mailbox        func(ctx context.Context) ([]notice.Mail, error) // of dev, once what waits is delivered; nil elsewhere
 	Signals        *signal.Transmitter
@@ -58,6 +60,7 @@ type Server struct {
 	clients     *client.Registry
 	trail       *audit.Trail
 	reviewer    *review.Reviewer
+	jobs        *bulk.Jobs
 	pages       *pages
 	signals     *signal.Transmitter
 }
@@ -68,7 +71,7 @@ var _ api.StrictServerInterface = (*Server)(nil)
 func New(config Config) http.Handler {
 	s := &Server{
 		config: config, log: config.Log, sessions: config.Sessions, credentials: config.Credentials, clients: config.Clients, trail: config.Trail, reviewer: config.Reviewer,
-		pages: newPages(), signals: config.Signals,
+		jobs: config.Jobs, pages: newPages(), signals: config.Signals,
 	}
 	e := echo.New()
 	e.Binder = binder{}

@@ -17,7 +17,8 @@ import (
 // Commit saves a change whole or not at all. change.ErrConflict when a guard does not hold, change.ErrVersion when the
 // credentials are not of a version the caller asked for, change.ErrIdentifierTaken when a claim cannot be had,
 // change.ErrLinkInvalid when the link to be used up is not there, change.ErrUserExists when the id of a new user is taken,
-// change.ErrLastAdministrator when nobody would be left to lead the account.
+// change.ErrLastAdministrator when nobody would be left to lead the account,
+// change.ErrSettled and change.ErrTooManyJobs of jobs.
 func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, error) {
 	var result change.Result
 	err := s.transaction(ctx, func(tx *gorm.DB) error {
@@ -29,6 +30,7 @@ func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, err
 			func() (err error) { others, err = s.gather(tx, c); return err },
 			func() error { return s.holdService(tx, c.Service) },
 			func() error { return s.hold(tx, c.Actor) },
+			func() error { return s.settle(tx, c) },
 			func() error { return s.holdTarget(tx, c) },
 			func() error { return redeem(tx, c) },
 			func() error { return s.updateUser(tx, c, &result) },
@@ -51,6 +53,9 @@ func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, err
 			func() error { return s.enqueue(tx, c.Outbox) },
 			func() error { return giveUp(tx, c.GiveUp) },
 			func() error { return s.signal(tx, c, others, ended, &result) },
+			func() error { return beginJob(tx, c.Job) },
+			func() error { return endJob(tx, c, &result) },
+			func() error { return s.handOut(tx, c) },
 			func() error { return s.record(tx, withCounts(c.Audit, result)) },
 		} {
 			if err := step(); err != nil {
@@ -114,7 +119,8 @@ func (s *Store) holdService(tx *gorm.DB, guard *change.ServiceGuard) error {
 	}
 	now := rows[0].client()
 	lost := func(scope string) bool { return !slices.Contains(now.Scopes, scope) }
-	if now.Disabled || now.AccountID != guard.AccountID || slices.ContainsFunc(guard.Scopes, lost) {
+	narrowed := now.AccountID != "" && now.AccountID != guard.AccountID // one for every account may act for one of them
+	if now.Disabled || narrowed || slices.ContainsFunc(guard.Scopes, lost) {
 		return change.ErrConflict
 	}
 	return nil
@@ -357,10 +363,12 @@ func forgive(tx *gorm.DB, subjects []string) error {
 func withCounts(events []audit.Event, result change.Result) []audit.Event {
 	counted := slices.Clone(events)
 	for i := range counted {
-		switch counted[i].Action { //nolint:exhaustive // those that may end sessions
+		switch counted[i].Action { //nolint:exhaustive // those that tell what the save alone knows
 		case audit.PasswordReset, audit.CredentialsChanged, audit.CredentialsReverted, audit.SessionsEnded, audit.ResetLinkSent, audit.ResetLinkUsed,
 			audit.SecurityLocked, audit.UserDisabled, audit.SessionsRevoked:
 			counted[i].Details.SessionsEnded = result.SessionsEnded
+		case audit.JobCancelled, audit.JobCompleted:
+			counted[i].Details.Items = &result.Job
 		}
 	}
 	return counted

@@ -293,6 +293,111 @@ func (e PasswordPolicyLengthUnit) Valid() bool {
 	}
 }
 
+// Defines values for PasswordResetJobStatus.
+const (
+	PasswordResetJobStatusCancelled PasswordResetJobStatus = "cancelled"
+	PasswordResetJobStatusCompleted PasswordResetJobStatus = "completed"
+	PasswordResetJobStatusQueued    PasswordResetJobStatus = "queued"
+	PasswordResetJobStatusRunning   PasswordResetJobStatus = "running"
+)
+
+// Valid indicates whether the value is a known member of the PasswordResetJobStatus enum.
+func (e PasswordResetJobStatus) Valid() bool {
+	switch e {
+	case PasswordResetJobStatusCancelled:
+		return true
+	case PasswordResetJobStatusCompleted:
+		return true
+	case PasswordResetJobStatusQueued:
+		return true
+	case PasswordResetJobStatusRunning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PasswordResetJobCode.
+const (
+	PasswordResetJobCodeConflict         PasswordResetJobCode = "conflict"
+	PasswordResetJobCodeForbidden        PasswordResetJobCode = "forbidden"
+	PasswordResetJobCodeInternal         PasswordResetJobCode = "internal"
+	PasswordResetJobCodeNoConfirmedEmail PasswordResetJobCode = "no_confirmed_email"
+	PasswordResetJobCodeNotFound         PasswordResetJobCode = "not_found"
+	PasswordResetJobCodeThrottled        PasswordResetJobCode = "throttled"
+	PasswordResetJobCodeUseSelfService   PasswordResetJobCode = "use_self_service"
+	PasswordResetJobCodeValidationFailed PasswordResetJobCode = "validation_failed"
+)
+
+// Valid indicates whether the value is a known member of the PasswordResetJobCode enum.
+func (e PasswordResetJobCode) Valid() bool {
+	switch e {
+	case PasswordResetJobCodeConflict:
+		return true
+	case PasswordResetJobCodeForbidden:
+		return true
+	case PasswordResetJobCodeInternal:
+		return true
+	case PasswordResetJobCodeNoConfirmedEmail:
+		return true
+	case PasswordResetJobCodeNotFound:
+		return true
+	case PasswordResetJobCodeThrottled:
+		return true
+	case PasswordResetJobCodeUseSelfService:
+		return true
+	case PasswordResetJobCodeValidationFailed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PasswordResetJobState.
+const (
+	PasswordResetJobStateCancelled PasswordResetJobState = "cancelled"
+	PasswordResetJobStateDone      PasswordResetJobState = "done"
+	PasswordResetJobStateFailed    PasswordResetJobState = "failed"
+	PasswordResetJobStatePending   PasswordResetJobState = "pending"
+	PasswordResetJobStateSkipped   PasswordResetJobState = "skipped"
+)
+
+// Valid indicates whether the value is a known member of the PasswordResetJobState enum.
+func (e PasswordResetJobState) Valid() bool {
+	switch e {
+	case PasswordResetJobStateCancelled:
+		return true
+	case PasswordResetJobStateDone:
+		return true
+	case PasswordResetJobStateFailed:
+		return true
+	case PasswordResetJobStatePending:
+		return true
+	case PasswordResetJobStateSkipped:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PasswordResetJobWantedMethod.
+const (
+	PasswordResetJobWantedMethodLink      PasswordResetJobWantedMethod = "link"
+	PasswordResetJobWantedMethodTemporary PasswordResetJobWantedMethod = "temporary"
+)
+
+// Valid indicates whether the value is a known member of the PasswordResetJobWantedMethod enum.
+func (e PasswordResetJobWantedMethod) Valid() bool {
+	switch e {
+	case PasswordResetJobWantedMethodLink:
+		return true
+	case PasswordResetJobWantedMethodTemporary:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ProblemCode.
 const (
 	ProblemCodeBodyTooLarge         ProblemCode = "body_too_large"
@@ -314,6 +419,7 @@ const (
 	ProblemCodePreconditionFailed   ProblemCode = "precondition_failed"
 	ProblemCodeStreamExists         ProblemCode = "stream_exists"
 	ProblemCodeThrottled            ProblemCode = "throttled"
+	ProblemCodeTooManyJobs          ProblemCode = "too_many_jobs"
 	ProblemCodeUnauthorized         ProblemCode = "unauthorized"
 	ProblemCodeUnavailable          ProblemCode = "unavailable"
 	ProblemCodeUnsupportedMediaType ProblemCode = "unsupported_media_type"
@@ -362,6 +468,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeStreamExists:
 		return true
 	case ProblemCodeThrottled:
+		return true
+	case ProblemCodeTooManyJobs:
 		return true
 	case ProblemCodeUnauthorized:
 		return true
@@ -690,6 +798,7 @@ type Activity struct {
 	// * `credentials.reverted`: "this wasn't me": username and e-mail address are as before, the password is disabled.
 	// * `password.reset`: the password was replaced by a temporary one.
 	// * `password.reset_link_sent`, `password.reset_link_used`: a link to choose a new password was mailed, and used.
+	// * `password.handed_out`: a temporary password, made by a job over many users, was shown to who is named.
 	// * `password.disabled`: after too many failures the password opens nothing until it is reset.
 	// * `username.released`: a name that was held for the user can be taken by others.
 	// * `user.created`: the user was made.
@@ -788,8 +897,12 @@ type ActivityList struct {
 // | `credentials.change_refused` | A change or a reset was not made; `code` and `violations` say why. |
 // | `credentials.changed` | The username, the e-mail address or the password was changed. |
 // | `credentials.reverted` | "This wasn't me": the username and the e-mail address are as before, the password is disabled. |
+// | `job.begun` | A job to reset many users was begun. |
+// | `job.cancelled` | It was cancelled; who was reset before stays reset. |
+// | `job.completed` | It came to its end; `code` says why before its time, if so. |
 // | `notice.given_up` | A mail to the user could not be delivered in time. |
 // | `password.disabled` | Too many failures in a row: the password opens nothing until it is reset. |
+// | `password.handed_out` | A temporary password that a job had made was shown, once and to the actor. |
 // | `password.rehashed` | A sign-in replaced an outdated hash by a stronger one of the same password. |
 // | `password.reset` | An administrator or a service replaced a user's password. |
 // | `password.reset_link_sent` | A one-time link to choose a new password was mailed to the user. |
@@ -862,6 +975,18 @@ type AuditDetails struct {
 
 	// Issuer Who vouched for the actor, if it was an issuer beside this service.
 	Issuer *string `json:"issuer,omitempty"`
+
+	// Items How many users of the job were in which state.
+	Items *struct {
+		Cancelled int `json:"cancelled"`
+		Done      int `json:"done"`
+		Failed    int `json:"failed"`
+		Skipped   int `json:"skipped"`
+		Total     int `json:"total"`
+	} `json:"items,omitempty"`
+
+	// Job The job over many users that it was done for.
+	Job *string `json:"job,omitempty"`
 
 	// Method How a password was reset.
 	Method         *string `json:"method,omitempty"`
@@ -952,8 +1077,12 @@ type AuditEvent struct {
 	// | `credentials.change_refused` | A change or a reset was not made; `code` and `violations` say why. |
 	// | `credentials.changed` | The username, the e-mail address or the password was changed. |
 	// | `credentials.reverted` | "This wasn't me": the username and the e-mail address are as before, the password is disabled. |
+	// | `job.begun` | A job to reset many users was begun. |
+	// | `job.cancelled` | It was cancelled; who was reset before stays reset. |
+	// | `job.completed` | It came to its end; `code` says why before its time, if so. |
 	// | `notice.given_up` | A mail to the user could not be delivered in time. |
 	// | `password.disabled` | Too many failures in a row: the password opens nothing until it is reset. |
+	// | `password.handed_out` | A temporary password that a job had made was shown, once and to the actor. |
 	// | `password.rehashed` | A sign-in replaced an outdated hash by a stronger one of the same password. |
 	// | `password.reset` | An administrator or a service replaced a user's password. |
 	// | `password.reset_link_sent` | A one-time link to choose a new password was mailed to the user. |
@@ -1613,6 +1742,180 @@ type PasswordReset struct {
 	Reason *string `json:"reason,omitempty"`
 }
 
+// PasswordResetForeseen defines model for PasswordResetForeseen.
+type PasswordResetForeseen struct {
+	// Code Why not; `null` if it would. One of the codes of `PasswordResetJobCode`.
+	Code *string `json:"code"`
+
+	// UserID An opaque id that never changes and is never used again.
+	UserID ID `json:"user_id"`
+
+	// Username What the user types to sign in; `null` for one who does not exist for the caller.
+	Username *string `json:"username"`
+
+	// WouldReset Whether the job would reset the user.
+	WouldReset bool `json:"would_reset"`
+}
+
+// PasswordResetJob A job that resets many users' passwords.
+type PasswordResetJob struct {
+	// AccountID An opaque id that never changes and is never used again.
+	AccountID ID `json:"account_id"`
+
+	// BegunBy Who acted, or whom it was about, as it was called then. Empty when that is not known, or nobody.
+	BegunBy AuditParty `json:"begun_by"`
+
+	// Cancelled How many the job had not come to when it was cancelled.
+	Cancelled int `json:"cancelled"`
+
+	// CreatedAt When it was begun.
+	CreatedAt time.Time `json:"created_at"`
+
+	// Done How many were reset.
+	Done int `json:"done"`
+
+	// Failed How many could not be reset.
+	Failed int `json:"failed"`
+
+	// FinishedAt When it ended.
+	FinishedAt *time.Time `json:"finished_at"`
+
+	// ID An opaque id that never changes and is never used again.
+	ID ID `json:"id"`
+
+	// Method How the user gets at a new password.
+	Method ResetMethod `json:"method"`
+
+	// PasswordsWaiting How many temporary passwords wait to be fetched.
+	PasswordsWaiting int `json:"passwords_waiting"`
+
+	// Reason Why, as it was given.
+	Reason string `json:"reason"`
+
+	// Skipped How many are not reset because a rule says so.
+	Skipped int `json:"skipped"`
+
+	// StartedAt When it came to its first user.
+	StartedAt *time.Time `json:"started_at"`
+
+	// Status How far the job is. It is over when it is `completed` or `cancelled`.
+	Status PasswordResetJobStatus `json:"status"`
+
+	// Total How many users it has. Those in none of the following states are pending.
+	Total int `json:"total"`
+}
+
+// PasswordResetJobStatus How far the job is. It is over when it is `completed` or `cancelled`.
+type PasswordResetJobStatus string
+
+// PasswordResetJobCode Why a user is not reset. Those that are `skipped`:
+//
+// * `not_found`: there is no such user for whoever began the job.
+// * `use_self_service`: it is who began the job.
+// * `no_confirmed_email`: there is no address that a link could be sent to.
+// * `validation_failed`: the user's account does not allow it.
+//
+// Those that are `failed`:
+//
+// * `forbidden`: whoever began the job may no longer reset passwords.
+// * `throttled`: the user was sent too many mails within the hour.
+// * `conflict`: the user kept being changed.
+// * `internal`: a fault of the service.
+type PasswordResetJobCode string
+
+// PasswordResetJobList defines model for PasswordResetJobList.
+type PasswordResetJobList struct {
+	Items []PasswordResetJob `json:"items"`
+
+	// NextCursor Where the next page begins; `null` after the last one.
+	NextCursor *string `json:"next_cursor"`
+}
+
+// PasswordResetJobPreview defines model for PasswordResetJobPreview.
+type PasswordResetJobPreview struct {
+	Items []PasswordResetForeseen `json:"items"`
+
+	// NextCursor Where the next page begins; `null` after the last one.
+	NextCursor *string `json:"next_cursor"`
+
+	// Skipped How many would not be reset for which reason.
+	Skipped []PasswordResetsSkipped `json:"skipped"`
+
+	// Total How many users are selected.
+	Total int `json:"total"`
+
+	// WouldReset How many of them would be reset.
+	WouldReset int `json:"would_reset"`
+
+	// WouldSkip How many of them would not.
+	WouldSkip int `json:"would_skip"`
+}
+
+// PasswordResetJobResult defines model for PasswordResetJobResult.
+type PasswordResetJobResult struct {
+	// Code Why the user is skipped or failed, else `null`. One of the codes of `PasswordResetJobCode`.
+	Code *string `json:"code"`
+
+	// ExpiresAt Until when the temporary password can be used, or fetched.
+	ExpiresAt *time.Time `json:"expires_at"`
+
+	// HandedOutAt When the temporary password was fetched.
+	HandedOutAt *time.Time `json:"handed_out_at"`
+
+	// SettledAt When that came about.
+	SettledAt *time.Time `json:"settled_at"`
+
+	// State * `pending`: the job has not come to the user yet.
+	// * `done`: the password is reset, or the link is on its way.
+	// * `skipped`: a rule says that this user is not reset; see `code`.
+	// * `failed`: the user could not be reset; see `code`.
+	// * `cancelled`: the job was cancelled before it came to the user.
+	State PasswordResetJobState `json:"state"`
+
+	// UserID An opaque id that never changes and is never used again.
+	UserID ID `json:"user_id"`
+
+	// Username What the user was called when the job came to it; `null` before, and for one who does not exist for the caller.
+	Username *string `json:"username"`
+}
+
+// PasswordResetJobResults defines model for PasswordResetJobResults.
+type PasswordResetJobResults struct {
+	Items []PasswordResetJobResult `json:"items"`
+
+	// NextCursor Where the next page begins; `null` after the last one.
+	NextCursor *string `json:"next_cursor"`
+}
+
+// PasswordResetJobState * `pending`: the job has not come to the user yet.
+// * `done`: the password is reset, or the link is on its way.
+// * `skipped`: a rule says that this user is not reset; see `code`.
+// * `failed`: the user could not be reset; see `code`.
+// * `cancelled`: the job was cancelled before it came to the user.
+type PasswordResetJobState string
+
+// PasswordResetJobWanted Exactly one of `user_ids` and `filter` is required.
+type PasswordResetJobWanted struct {
+	// DryRun Only tell what would be done.
+	DryRun *bool `json:"dry_run,omitempty"`
+
+	// Filter All conditions given must match. At least one is required: `{"team":"/"}` is everybody. Who is selected is settled when
+	// the job begins.
+	Filter *UserFilter `json:"filter,omitempty"`
+
+	// Method `temporary` when it is left out. `link` needs mail, and users with a confirmed address.
+	Method *PasswordResetJobWantedMethod `json:"method,omitempty"`
+
+	// Reason Why, for the audit trail.
+	Reason string `json:"reason"`
+
+	// UserIds The users. One who is named twice is reset once.
+	UserIds []ID `json:"user_ids,omitempty"`
+}
+
+// PasswordResetJobWantedMethod `temporary` when it is left out. `link` needs mail, and users with a confirmed address.
+type PasswordResetJobWantedMethod string
+
 // PasswordResetResult defines model for PasswordResetResult.
 type PasswordResetResult struct {
 	// ExpiresAt Until when the password can be used to choose a new one.
@@ -1638,6 +1941,27 @@ type PasswordResetResult struct {
 
 	// Username What the user types to sign in.
 	Username string `json:"username"`
+}
+
+// PasswordResetsSkipped defines model for PasswordResetsSkipped.
+type PasswordResetsSkipped struct {
+	// Code Why a user is not reset. Those that are `skipped`:
+	//
+	// * `not_found`: there is no such user for whoever began the job.
+	// * `use_self_service`: it is who began the job.
+	// * `no_confirmed_email`: there is no address that a link could be sent to.
+	// * `validation_failed`: the user's account does not allow it.
+	//
+	// Those that are `failed`:
+	//
+	// * `forbidden`: whoever began the job may no longer reset passwords.
+	// * `throttled`: the user was sent too many mails within the hour.
+	// * `conflict`: the user kept being changed.
+	// * `internal`: a fault of the service.
+	Code PasswordResetJobCode `json:"code"`
+
+	// Users How many.
+	Users int `json:"users"`
 }
 
 // Poll defines model for Poll.
@@ -1684,9 +2008,10 @@ type Problem struct {
 	// | 409 | `identifier_taken` | The name is in use, or held for its former owner. |
 	// | 409 | `stream_exists` | The service has a stream of events already. |
 	// | 409 | `conflict` | A concurrent change won; read again and repeat. |
+	// | 409 | `too_many_jobs` | The account has too many unfinished jobs. |
 	// | 409 | `last_administrator` | The last active administrator of `/` cannot be disabled or demoted. |
 	// | 412 | `precondition_failed` | What is to be changed is not what `If-Match` names. |
-	// | 413 | `body_too_large` | The body is larger than 16 KiB. |
+	// | 413 | `body_too_large` | The body is larger than 16 KiB; for a job over many users, 4 MiB. |
 	// | 415 | `unsupported_media_type` | See the headers `Accept-Patch` and `Accept`. |
 	// | 422 | `policy_violation` | The password or username does not meet the rules; see `errors`. |
 	// | 422 | `validation_failed` | Another member is wrong or missing; see `errors`. |
@@ -1734,9 +2059,10 @@ type Problem struct {
 // | 409 | `identifier_taken` | The name is in use, or held for its former owner. |
 // | 409 | `stream_exists` | The service has a stream of events already. |
 // | 409 | `conflict` | A concurrent change won; read again and repeat. |
+// | 409 | `too_many_jobs` | The account has too many unfinished jobs. |
 // | 409 | `last_administrator` | The last active administrator of `/` cannot be disabled or demoted. |
 // | 412 | `precondition_failed` | What is to be changed is not what `If-Match` names. |
-// | 413 | `body_too_large` | The body is larger than 16 KiB. |
+// | 413 | `body_too_large` | The body is larger than 16 KiB; for a job over many users, 4 MiB. |
 // | 415 | `unsupported_media_type` | See the headers `Accept-Patch` and `Accept`. |
 // | 422 | `policy_violation` | The password or username does not meet the rules; see `errors`. |
 // | 422 | `validation_failed` | Another member is wrong or missing; see `errors`. |
@@ -2186,6 +2512,29 @@ type SubjectRemoval struct {
 // Team A place in the account's tree of branches, as a path; `/` is the whole company.
 type Team = string
 
+// TemporaryPassword defines model for TemporaryPassword.
+type TemporaryPassword struct {
+	// ExpiresAt Until when the password can be used to choose a new one.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// TemporaryPassword The password the service made; shown here and never again.
+	TemporaryPassword string `json:"temporary_password"`
+
+	// UserID An opaque id that never changes and is never used again.
+	UserID ID `json:"user_id"`
+
+	// Username What the user types to sign in.
+	Username string `json:"username"`
+}
+
+// TemporaryPasswords defines model for TemporaryPasswords.
+type TemporaryPasswords struct {
+	Items []TemporaryPassword `json:"items"`
+
+	// Waiting How many more of the job wait, those that the caller may not fetch included.
+	Waiting int `json:"waiting"`
+}
+
 // TokenError defines model for TokenError.
 type TokenError struct {
 	// Error The codes of RFC 6749 section 5.2.
@@ -2326,6 +2675,28 @@ type UserCreation struct {
 	// Username What the user will type to sign in: 2 to 64 letters and digits of one script, `.`, `_` and `-`, with a letter or digit
 	// at both ends; or an e-mail address.
 	Username string `json:"username"`
+}
+
+// UserFilter All conditions given must match. At least one is required: `{"team":"/"}` is everybody. Who is selected is settled when
+// the job begins.
+type UserFilter struct {
+	// Locked Users whose password is (`true`) or is not (`false`) disabled or delayed by failed attempts.
+	Locked *bool `json:"locked,omitempty"`
+
+	// MustChange Users who must (`true`) or need not (`false`) choose a new password.
+	MustChange *bool `json:"must_change,omitempty"`
+
+	// Query Part of the username, the e-mail address or the display name, without regard to case.
+	Query *string `json:"query,omitempty"`
+
+	// Role Users with this role.
+	Role *Role `json:"role,omitempty"`
+
+	// Status Users with this status.
+	Status *UserStatus `json:"status,omitempty"`
+
+	// Team Users of this team and of those below it.
+	Team *Team `json:"team,omitempty"`
 }
 
 // UserList defines model for UserList.
@@ -2497,6 +2868,9 @@ type Cursor = string
 // IfMatch defines model for IfMatch.
 type IfMatch = string
 
+// Job An opaque id that never changes and is never used again.
+type Job = ID
+
 // Limit defines model for Limit.
 type Limit = int
 
@@ -2619,6 +2993,50 @@ type SetAccountPasswordPolicyParams struct {
 	// IfMatch The `ETag` of what the change was made for: one, a list, or `*`. Compared strongly (RFC 9110
 	// section 13.1.1); with another version the answer is `412`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListPasswordResetJobsParams defines parameters for ListPasswordResetJobs.
+type ListPasswordResetJobsParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+
+	// Limit The most items to answer.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// BeginPasswordResetJobParams defines parameters for BeginPasswordResetJob.
+type BeginPasswordResetJobParams struct {
+	// AccountID The account. Only a service that is registered for every account needs to name it; any account but the own one is
+	// `404` to all others.
+	AccountID *AccountID `form:"account_id,omitempty" json:"account_id,omitempty"`
+
+	// Limit With `dry_run` the most users to answer.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor With `dry_run` the `next_cursor` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListPasswordResetJobResultsParams defines parameters for ListPasswordResetJobResults.
+type ListPasswordResetJobResultsParams struct {
+	// State Users in this state.
+	State *PasswordResetJobState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Limit The most items to answer.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// HandOutTemporaryPasswordsParams defines parameters for HandOutTemporaryPasswords.
+type HandOutTemporaryPasswordsParams struct {
+	// Limit The most items to answer.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
 // LookUpUsernameParams defines parameters for LookUpUsername.
@@ -2750,6 +3168,9 @@ type SetNamingRuleJSONRequestBody = NamingRuleChange
 
 // SetAccountPasswordPolicyJSONRequestBody defines body for SetAccountPasswordPolicy for application/json ContentType.
 type SetAccountPasswordPolicyJSONRequestBody = AccountPasswordPolicyChange
+
+// BeginPasswordResetJobJSONRequestBody defines body for BeginPasswordResetJob for application/json ContentType.
+type BeginPasswordResetJobJSONRequestBody = PasswordResetJobWanted
 
 // CreateUserJSONRequestBody defines body for CreateUser for application/json ContentType.
 type CreateUserJSONRequestBody = UserCreation
@@ -3206,6 +3627,106 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /admin/password-policy (the `SetAccountPasswordPolicy` operationId).
 	SetAccountPasswordPolicy(ctx context.Context, params *SetAccountPasswordPolicyParams, body SetAccountPasswordPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListPasswordResetJobs List jobs
+	//
+	// The jobs that the caller has begun, the newest first; an administrator of the whole company sees all jobs of the
+	// account. A job is forgotten 30 days after its end; the audit trail keeps what it did. A service needs the scope
+	// `credentials:reset`.
+	//
+	// Corresponds with GET /admin/password-resets (the `ListPasswordResetJobs` operationId).
+	ListPasswordResetJobs(ctx context.Context, params *ListPasswordResetJobsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BeginPasswordResetJobWithBody Reset many users' passwords
+	//
+	// Begins a job that resets each of the users that `user_ids` names or `filter` selects, up to 50,000: exactly one of the
+	// two. The body may have 4 MiB. What is done to each user is what `POST /admin/users/{id}/password-reset` does with the
+	// same method.
+	//
+	// The answer comes at once; the work is done in the background, on every replica, at a pace that leaves room for people
+	// who sign in. It goes on through restarts, and each user of a job is reset at most once. Look at the job for its
+	// progress, at its results for what came of each user, and fetch the temporary passwords with
+	// `POST /admin/password-resets/{job}/temporary-passwords`.
+	//
+	// Whoever began the job must be allowed to reset the user at the moment it is reset: an administrator who is moved,
+	// demoted, disabled or locked meanwhile, or a service that is disabled or loses the scope, resets nobody any more.
+	//
+	// With `dry_run` nothing is done or recorded, and the answer tells who would be reset, who would not and why, in pages:
+	// repeat the request with `cursor` for the next one. What it tells is what a job then does if nobody changes anything in
+	// between.
+	//
+	// An account has at most 10 unfinished jobs; the next one is `409` with the code `too_many_jobs`. A service needs the
+	// scope `credentials:reset`, and `credentials:reset:administrators` as well to reset administrators.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/password-resets (the `BeginPasswordResetJob` operationId).
+	BeginPasswordResetJobWithBody(ctx context.Context, params *BeginPasswordResetJobParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BeginPasswordResetJob Reset many users' passwords
+	//
+	// Begins a job that resets each of the users that `user_ids` names or `filter` selects, up to 50,000: exactly one of the
+	// two. The body may have 4 MiB. What is done to each user is what `POST /admin/users/{id}/password-reset` does with the
+	// same method.
+	//
+	// The answer comes at once; the work is done in the background, on every replica, at a pace that leaves room for people
+	// who sign in. It goes on through restarts, and each user of a job is reset at most once. Look at the job for its
+	// progress, at its results for what came of each user, and fetch the temporary passwords with
+	// `POST /admin/password-resets/{job}/temporary-passwords`.
+	//
+	// Whoever began the job must be allowed to reset the user at the moment it is reset: an administrator who is moved,
+	// demoted, disabled or locked meanwhile, or a service that is disabled or loses the scope, resets nobody any more.
+	//
+	// With `dry_run` nothing is done or recorded, and the answer tells who would be reset, who would not and why, in pages:
+	// repeat the request with `cursor` for the next one. What it tells is what a job then does if nobody changes anything in
+	// between.
+	//
+	// An account has at most 10 unfinished jobs; the next one is `409` with the code `too_many_jobs`. A service needs the
+	// scope `credentials:reset`, and `credentials:reset:administrators` as well to reset administrators.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/password-resets (the `BeginPasswordResetJob` operationId).
+	BeginPasswordResetJob(ctx context.Context, params *BeginPasswordResetJobParams, body BeginPasswordResetJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetPasswordResetJob How far a job is
+	//
+	// The job and how many of its users are in which state. Another's job is answered exactly like one that does not exist,
+	// except to administrators of the whole company. A service needs the scope `credentials:reset`.
+	//
+	// Corresponds with GET /admin/password-resets/{job} (the `GetPasswordResetJob` operationId).
+	GetPasswordResetJob(ctx context.Context, job Job, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CancelPasswordResetJob Cancel a job
+	//
+	// Ends the job: users whom it has not come to are left as they are, and those who were reset stay so. To cancel a job
+	// again changes nothing; one that is completed is `409` with the code `conflict`. A service needs the scope
+	// `credentials:reset`.
+	//
+	// Corresponds with POST /admin/password-resets/{job}/cancel (the `CancelPasswordResetJob` operationId).
+	CancelPasswordResetJob(ctx context.Context, job Job, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListPasswordResetJobResults What came of each user of a job
+	//
+	// The users of the job in the order of their ids, with what came of each. Temporary passwords are not here. A service
+	// needs the scope `credentials:reset`.
+	//
+	// Corresponds with GET /admin/password-resets/{job}/results (the `ListPasswordResetJobResults` operationId).
+	ListPasswordResetJobResults(ctx context.Context, job Job, params *ListPasswordResetJobResultsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// HandOutTemporaryPasswords Fetch temporary passwords of a job, once
+	//
+	// Answers temporary passwords that the job has made and that nobody has fetched, up to `limit`, and forgets them: a
+	// password is answered once. Repeat the request until there are no `items`; while the job runs, more may come. They are
+	// sealed in the database until then, and gone 24 hours after the reset. Who fetched which user's password is in the
+	// audit trail.
+	//
+	// Only passwords of users whom the caller manages now are answered, and none that the user or somebody else has replaced
+	// meanwhile. An administrator of the whole company can fetch those of jobs that others began. A service needs the scope
+	// `credentials:reset`.
+	//
+	// Corresponds with POST /admin/password-resets/{job}/temporary-passwords (the `HandOutTemporaryPasswords` operationId).
+	HandOutTemporaryPasswords(ctx context.Context, job Job, params *HandOutTemporaryPasswordsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// LookUpUsername Can a name be given?
 	//
@@ -4300,6 +4821,176 @@ func (c *Core) SetAccountPasswordPolicyWithBody(ctx context.Context, params *Set
 // Corresponds with PUT /admin/password-policy (the `SetAccountPasswordPolicy` operationId).
 func (c *Core) SetAccountPasswordPolicy(ctx context.Context, params *SetAccountPasswordPolicyParams, body SetAccountPasswordPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSetAccountPasswordPolicyRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListPasswordResetJobs List jobs
+//
+// The jobs that the caller has begun, the newest first; an administrator of the whole company sees all jobs of the
+// account. A job is forgotten 30 days after its end; the audit trail keeps what it did. A service needs the scope
+// `credentials:reset`.
+//
+// Corresponds with GET /admin/password-resets (the `ListPasswordResetJobs` operationId).
+func (c *Core) ListPasswordResetJobs(ctx context.Context, params *ListPasswordResetJobsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListPasswordResetJobsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BeginPasswordResetJobWithBody Reset many users' passwords
+//
+// Begins a job that resets each of the users that `user_ids` names or `filter` selects, up to 50,000: exactly one of the
+// two. The body may have 4 MiB. What is done to each user is what `POST /admin/users/{id}/password-reset` does with the
+// same method.
+//
+// The answer comes at once; the work is done in the background, on every replica, at a pace that leaves room for people
+// who sign in. It goes on through restarts, and each user of a job is reset at most once. Look at the job for its
+// progress, at its results for what came of each user, and fetch the temporary passwords with
+// `POST /admin/password-resets/{job}/temporary-passwords`.
+//
+// Whoever began the job must be allowed to reset the user at the moment it is reset: an administrator who is moved,
+// demoted, disabled or locked meanwhile, or a service that is disabled or loses the scope, resets nobody any more.
+//
+// With `dry_run` nothing is done or recorded, and the answer tells who would be reset, who would not and why, in pages:
+// repeat the request with `cursor` for the next one. What it tells is what a job then does if nobody changes anything in
+// between.
+//
+// An account has at most 10 unfinished jobs; the next one is `409` with the code `too_many_jobs`. A service needs the
+// scope `credentials:reset`, and `credentials:reset:administrators` as well to reset administrators.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/password-resets (the `BeginPasswordResetJob` operationId).
+func (c *Core) BeginPasswordResetJobWithBody(ctx context.Context, params *BeginPasswordResetJobParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBeginPasswordResetJobRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BeginPasswordResetJob Reset many users' passwords
+//
+// Begins a job that resets each of the users that `user_ids` names or `filter` selects, up to 50,000: exactly one of the
+// two. The body may have 4 MiB. What is done to each user is what `POST /admin/users/{id}/password-reset` does with the
+// same method.
+//
+// The answer comes at once; the work is done in the background, on every replica, at a pace that leaves room for people
+// who sign in. It goes on through restarts, and each user of a job is reset at most once. Look at the job for its
+// progress, at its results for what came of each user, and fetch the temporary passwords with
+// `POST /admin/password-resets/{job}/temporary-passwords`.
+//
+// Whoever began the job must be allowed to reset the user at the moment it is reset: an administrator who is moved,
+// demoted, disabled or locked meanwhile, or a service that is disabled or loses the scope, resets nobody any more.
+//
+// With `dry_run` nothing is done or recorded, and the answer tells who would be reset, who would not and why, in pages:
+// repeat the request with `cursor` for the next one. What it tells is what a job then does if nobody changes anything in
+// between.
+//
+// An account has at most 10 unfinished jobs; the next one is `409` with the code `too_many_jobs`. A service needs the
+// scope `credentials:reset`, and `credentials:reset:administrators` as well to reset administrators.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/password-resets (the `BeginPasswordResetJob` operationId).
+func (c *Core) BeginPasswordResetJob(ctx context.Context, params *BeginPasswordResetJobParams, body BeginPasswordResetJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBeginPasswordResetJobRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetPasswordResetJob How far a job is
+//
+// The job and how many of its users are in which state. Another's job is answered exactly like one that does not exist,
+// except to administrators of the whole company. A service needs the scope `credentials:reset`.
+//
+// Corresponds with GET /admin/password-resets/{job} (the `GetPasswordResetJob` operationId).
+func (c *Core) GetPasswordResetJob(ctx context.Context, job Job, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetPasswordResetJobRequest(c.Server, job)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelPasswordResetJob Cancel a job
+//
+// Ends the job: users whom it has not come to are left as they are, and those who were reset stay so. To cancel a job
+// again changes nothing; one that is completed is `409` with the code `conflict`. A service needs the scope
+// `credentials:reset`.
+//
+// Corresponds with POST /admin/password-resets/{job}/cancel (the `CancelPasswordResetJob` operationId).
+func (c *Core) CancelPasswordResetJob(ctx context.Context, job Job, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelPasswordResetJobRequest(c.Server, job)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListPasswordResetJobResults What came of each user of a job
+//
+// The users of the job in the order of their ids, with what came of each. Temporary passwords are not here. A service
+// needs the scope `credentials:reset`.
+//
+// Corresponds with GET /admin/password-resets/{job}/results (the `ListPasswordResetJobResults` operationId).
+func (c *Core) ListPasswordResetJobResults(ctx context.Context, job Job, params *ListPasswordResetJobResultsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListPasswordResetJobResultsRequest(c.Server, job, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// HandOutTemporaryPasswords Fetch temporary passwords of a job, once
+//
+// Answers temporary passwords that the job has made and that nobody has fetched, up to `limit`, and forgets them: a
+// password is answered once. Repeat the request until there are no `items`; while the job runs, more may come. They are
+// sealed in the database until then, and gone 24 hours after the reset. Who fetched which user's password is in the
+// audit trail.
+//
+// Only passwords of users whom the caller manages now are answered, and none that the user or somebody else has replaced
+// meanwhile. An administrator of the whole company can fetch those of jobs that others began. A service needs the scope
+// `credentials:reset`.
+//
+// Corresponds with POST /admin/password-resets/{job}/temporary-passwords (the `HandOutTemporaryPasswords` operationId).
+func (c *Core) HandOutTemporaryPasswords(ctx context.Context, job Job, params *HandOutTemporaryPasswordsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewHandOutTemporaryPasswordsRequest(c.Server, job, params)
 	if err != nil {
 		return nil, err
 	}
@@ -6502,6 +7193,389 @@ func NewSetAccountPasswordPolicyRequestWithBody(server string, params *SetAccoun
 			req.Header.Set("If-Match", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewListPasswordResetJobsRequest constructs an http.Request for the ListPasswordResetJobs method
+func NewListPasswordResetJobsRequest(server string, params *ListPasswordResetJobsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/password-resets")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.AccountID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "account_id", *params.AccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewBeginPasswordResetJobRequest calls the generic BeginPasswordResetJob builder with application/json body
+func NewBeginPasswordResetJobRequest(server string, params *BeginPasswordResetJobParams, body BeginPasswordResetJobJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewBeginPasswordResetJobRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewBeginPasswordResetJobRequestWithBody constructs an http.Request for the BeginPasswordResetJob method, with any body, and a specified content type
+func NewBeginPasswordResetJobRequestWithBody(server string, params *BeginPasswordResetJobParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/password-resets")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.AccountID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "account_id", *params.AccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetPasswordResetJobRequest constructs an http.Request for the GetPasswordResetJob method
+func NewGetPasswordResetJobRequest(server string, job Job) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "job", job, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/password-resets/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCancelPasswordResetJobRequest constructs an http.Request for the CancelPasswordResetJob method
+func NewCancelPasswordResetJobRequest(server string, job Job) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "job", job, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/password-resets/%s/cancel", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListPasswordResetJobResultsRequest constructs an http.Request for the ListPasswordResetJobResults method
+func NewListPasswordResetJobResultsRequest(server string, job Job, params *ListPasswordResetJobResultsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "job", job, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/password-resets/%s/results", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewHandOutTemporaryPasswordsRequest constructs an http.Request for the HandOutTemporaryPasswords method
+func NewHandOutTemporaryPasswordsRequest(server string, job Job, params *HandOutTemporaryPasswordsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "job", job, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/password-resets/%s/temporary-passwords", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil

@@ -332,6 +332,50 @@ func (c *Client) VerifyStream(ctx context.Context, request VerificationRequest) 
 	return nothing(c.core.VerifyStream(ctx, request))
 }
 
+// BeginPasswordResetJob begins a job that resets many users. accountID is needed by clients that are registered for every
+// account; empty is the own one. Use PreviewPasswordResetJob to see first whom it would reset.
+func (c *Client) BeginPasswordResetJob(ctx context.Context, accountID string, wanted PasswordResetJobWanted) (*PasswordResetJob, error) {
+	wanted.DryRun = nil
+	return body[PasswordResetJob](c.core.BeginPasswordResetJob(ctx, &BeginPasswordResetJobParams{AccountID: optional(accountID)}, wanted))
+}
+
+// PreviewPasswordResetJob tells what BeginPasswordResetJob would do with the same wish, one page of it: nothing is done.
+func (c *Client) PreviewPasswordResetJob(ctx context.Context, params BeginPasswordResetJobParams, wanted PasswordResetJobWanted) (*PasswordResetJobPreview, error) {
+	dry := true
+	wanted.DryRun = &dry
+	return body[PasswordResetJobPreview](c.core.BeginPasswordResetJob(ctx, &params, wanted))
+}
+
+// ListPasswordResetJobs answers one page of the jobs that the caller may look at, the newest first.
+func (c *Client) ListPasswordResetJobs(ctx context.Context, params ListPasswordResetJobsParams) (*PasswordResetJobList, error) {
+	return body[PasswordResetJobList](c.core.ListPasswordResetJobs(ctx, &params))
+}
+
+// GetPasswordResetJob answers how far a job is.
+func (c *Client) GetPasswordResetJob(ctx context.Context, job string) (*PasswordResetJob, error) {
+	return body[PasswordResetJob](c.core.GetPasswordResetJob(ctx, job))
+}
+
+// ListPasswordResetJobResults answers one page of what came of each user of a job.
+func (c *Client) ListPasswordResetJobResults(ctx context.Context, job string, params ListPasswordResetJobResultsParams) (*PasswordResetJobResults, error) {
+	return body[PasswordResetJobResults](c.core.ListPasswordResetJobResults(ctx, job, &params))
+}
+
+// CancelPasswordResetJob ends a job; who was reset stays so.
+func (c *Client) CancelPasswordResetJob(ctx context.Context, job string) (*PasswordResetJob, error) {
+	return body[PasswordResetJob](c.core.CancelPasswordResetJob(ctx, job))
+}
+
+// HandOutTemporaryPasswords answers up to limit temporary passwords of a job, 50 if it is 0, and forgets them: each is
+// answered once. Call it until it answers none.
+func (c *Client) HandOutTemporaryPasswords(ctx context.Context, job string, limit int) (*TemporaryPasswords, error) {
+	params := &HandOutTemporaryPasswordsParams{}
+	if limit > 0 {
+		params.Limit = &limit
+	}
+	return body[TemporaryPasswords](c.core.HandOutTemporaryPasswords(ctx, job, params))
+}
+
 // IssueToken gets a token for a service: with the wanted scopes, or with all it has when none is given.
 func (c *Client) IssueToken(ctx context.Context, clientID, clientSecret string, scopes ...string) (*ServiceToken, error) {
 	prove := func(_ context.Context, request *http.Request) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -30,6 +31,7 @@ const (
 	nameJSON        = `{"username":"maria","status":"held","held_until":"2026-03-02T09:15:00Z","user_id":"u1","violations":[]}`
 	historyJSON     = `{"items":[{"username":"maria","held_from":"2026-03-02T09:15:00Z","held_until":null,"changed_by":{"kind":"self","id":"u1","name":"maria"}}]}`
 	resetJSON       = `{"user_id":"u1","username":"maria","method":"temporary","temporary_password":"basket-harbor-lemon","expires_at":"2026-03-03T09:15:00Z","must_change_password":true,"sessions_ended":2,"status":"active"}`
+	jobJSON         = `{"id":"j1","account_id":"a1","status":"running","method":"temporary","reason":"x","begun_by":{"kind":"user","id":"u2"},"created_at":"2026-03-02T09:15:00Z","started_at":null,"finished_at":null,"total":1,"done":0,"skipped":0,"failed":0,"cancelled":0,"passwords_waiting":0}`
 	metadataJSON    = `{"issuer":"https://c.example","jwks_uri":"https://c.example/.well-known/jwks.json","token_endpoint":"https://c.example/oauth/token","grant_types_supported":["client_credentials"],"response_types_supported":[],"token_endpoint_auth_methods_supported":["client_secret_basic"],"scopes_supported":["users:read"],"service_documentation":"https://c.example/openapi.yaml"}`
 )
 
@@ -38,6 +40,24 @@ const (
 	statusJSON = `{"stream_id":"st1","status":"paused"}`
 	ssfJSON    = `{"spec_version":"1_0","issuer":"https://c.example","jwks_uri":"https://c.example/.well-known/jwks.json","delivery_methods_supported":["urn:ietf:rfc:8936"],"configuration_endpoint":"x","status_endpoint":"x","add_subject_endpoint":"x","remove_subject_endpoint":"x","verification_endpoint":"x","authorization_schemes":[{"spec_urn":"urn:ietf:rfc:6749"}],"default_subjects":"ALL"}`
 )
+
+// stubAnswer is what the stub answers to a request.
+type stubAnswer struct {
+	status int
+	body   string
+}
+
+// jobAnswers are those about jobs.
+func jobAnswers() map[string]stubAnswer {
+	return map[string]stubAnswer{
+		"POST /admin/password-resets":                        {202, jobJSON},
+		"GET /admin/password-resets":                         {200, `{"items":[` + jobJSON + `],"next_cursor":null}`},
+		"GET /admin/password-resets/j1":                      {200, jobJSON},
+		"GET /admin/password-resets/j1/results":              {200, `{"items":[{"user_id":"u1","username":"maria","state":"done","code":null,"settled_at":null,"expires_at":null,"handed_out_at":null}],"next_cursor":null}`},
+		"POST /admin/password-resets/j1/cancel":              {200, jobJSON},
+		"POST /admin/password-resets/j1/temporary-passwords": {200, `{"items":[],"waiting":0}`},
+	}
+}
 
 // stub answers each operation as the contract says, and remembers the last request.
 type stub struct {
@@ -48,10 +68,7 @@ type stub struct {
 func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	data, _ := io.ReadAll(r.Body) // the test compares what was read
 	s.last, s.body = *r, string(data)
-	answers := map[string]struct {
-		status int
-		body   string
-	}{
+	answers := map[string]stubAnswer{
 		"GET /.well-known/ssf-configuration":    {200, ssfJSON},
 		"POST /ssf/streams":                     {201, streamJSON},
 		"PATCH /ssf/streams":                    {200, streamJSON},
@@ -110,7 +127,12 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			body   string
 		}{200, "[" + streamJSON + "]"}
 	}
+	maps.Copy(answers, jobAnswers())
 	answer := answers[r.Method+" "+r.URL.Path]
+	if strings.Contains(s.body, `"dry_run":true`) {
+		answer = stubAnswer{200, `{"total":1,"would_reset":1,"would_skip":0,"skipped":[],"items":[],"next_cursor":null}`}
+	}
+	w.Header().Set("Location", "/admin/password-resets/j1")
 	w.Header().Set("X-Request-Id", "request-1")
 	w.Header().Set("ETag", `"7"`)
 	w.Header().Set("Location", "/admin/users/u1")
@@ -205,6 +227,25 @@ func TestClient_callsEveryOperation(t *testing.T) {
 		"lockUser": {tagged(func(ctx context.Context) (*client.SecurityLockResult, string, error) {
 			return c.LockUser(ctx, "u1", "phone stolen", `"6"`)
 		}), "Bearer tok", `"6"`, `{"reason":"phone stolen"}`, `"7"`},
+		"beginPasswordResetJob": {plain(func(ctx context.Context) (*client.PasswordResetJob, error) {
+			return c.BeginPasswordResetJob(ctx, "", client.PasswordResetJobWanted{UserIds: []string{"u1"}, Reason: "x"})
+		}), "Bearer tok", "", `{"reason":"x","user_ids":["u1"]}`, ""},
+		"beginPasswordResetJob, on trial": {plain(func(ctx context.Context) (*client.PasswordResetJobPreview, error) {
+			return c.PreviewPasswordResetJob(ctx, client.BeginPasswordResetJobParams{Limit: pointer(5)}, client.PasswordResetJobWanted{Filter: &client.UserFilter{Team: pointer("/")}, Reason: "x"})
+		}), "Bearer tok", "", `{"dry_run":true,"filter":{"team":"/"},"reason":"x"}`, ""},
+		"listPasswordResetJobs": {plain(func(ctx context.Context) (*client.PasswordResetJobList, error) {
+			return c.ListPasswordResetJobs(ctx, client.ListPasswordResetJobsParams{Limit: pointer(5)})
+		}), "Bearer tok", "", "", ""},
+		"getPasswordResetJob": {plain(func(ctx context.Context) (*client.PasswordResetJob, error) { return c.GetPasswordResetJob(ctx, "j1") }), "Bearer tok", "", "", ""},
+		"listPasswordResetJobResults": {plain(func(ctx context.Context) (*client.PasswordResetJobResults, error) {
+			return c.ListPasswordResetJobResults(ctx, "j1", client.ListPasswordResetJobResultsParams{})
+		}), "Bearer tok", "", "", ""},
+		"cancelPasswordResetJob": {plain(func(ctx context.Context) (*client.PasswordResetJob, error) {
+			return c.CancelPasswordResetJob(ctx, "j1")
+		}), "Bearer tok", "", "", ""},
+		"handOutTemporaryPasswords": {plain(func(ctx context.Context) (*client.TemporaryPasswords, error) {
+			return c.HandOutTemporaryPasswords(ctx, "j1", 200)
+		}), "Bearer tok", "", "", ""},
 		"redeemPasswordReset": {func(ctx context.Context) (any, string, error) { return s, "", c.RedeemPasswordReset(ctx, "t", "pw") }, "", "", `{"new_password":"pw","token":"t"}`, ""},
 		"confirmEmail":        {plain(func(ctx context.Context) (*client.EmailConfirmed, error) { return c.ConfirmEmail(ctx, "t") }), "", "", `{"token":"t"}`, ""},
 		"revertCredentials":   {plain(func(ctx context.Context) (*client.CredentialsReverted, error) { return c.RevertCredentials(ctx, "t") }), "", "", `{"token":"t"}`, ""},
