@@ -146,6 +146,7 @@ func startAs(t *testing.T, databaseURL string, p process, env ...string) *servic
 	t.Helper()
 	variables := fastHashing()
 	variables["DATABASE_URL"] = databaseURL
+	variables["HASH_QUEUE_TIMEOUT"] = "20s" // tests run beside each other: who waits for a lane is not what they are about
 	for _, e := range env {
 		name, value, _ := strings.Cut(e, "=")
 		variables[name] = value

@@ -67,10 +67,11 @@ type commands struct {
 		Export auditExportCommand `cmd:"" help:"Write the whole audit trail of an account as lines that can be verified."`
 		Prune  auditPruneCommand  `cmd:"" help:"Remove the oldest events of the audit trails; what is left stays verifiable. For the owner of the tables."`
 	} `cmd:"" help:"Work with the audit trail."`
-	Stream  streamCommands `cmd:"" help:"Look after streams of Shared Signals."`
-	Breach  breachCommands `cmd:"" help:"Make and try the filter of breached passwords that BREACHED_PASSWORDS_FILTER names."`
-	Import  importCommand  `cmd:"" help:"Import the users of another system with their password hashes, from a CSV file or JSON lines."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Stream    streamCommands   `cmd:"" help:"Look after streams of Shared Signals."`
+	Breach    breachCommands   `cmd:"" help:"Make and try the filter of breached passwords that BREACHED_PASSWORDS_FILTER names."`
+	Import    importCommand    `cmd:"" help:"Import the users of another system with their password hashes, from a CSV file or JSON lines."`
+	BulkReset bulkResetCommand `cmd:"" help:"Reset the passwords of many users as a job of a running service, and follow it."`
+	Version   versionCommand   `cmd:"" help:"Print the version."`
 }
 
 // exit is how kong's wish to end the process travels up to run.
