@@ -25,7 +25,7 @@ type built struct {
 }
 
 // startBuilt builds and runs the program with default hashing until the test ends.
-func startBuilt(t *testing.T, env ...string) built {
+func startBuilt(t testing.TB, env ...string) built {
 	t.Helper()
 	folder := t.TempDir()
 	program := filepath.Join(folder, "credentialsd")

@@ -285,7 +285,8 @@ func (s *Store) ClaimPushes(ctx context.Context, id string, now, until time.Time
 		}
 		return tx.Raw("UPDATE stream_deliveries SET lease = ?, due_at = ?, attempts = attempts + 1 WHERE sequence IN"+
 			" (SELECT sequence FROM stream_deliveries d WHERE stream_id = ? AND dead_at IS NULL AND due_at <= ?"+unlessEnabled(rows[0].Status)+
-			" AND NOT EXISTS (SELECT 1 FROM stream_deliveries e WHERE e.stream_id = d.stream_id AND e.subject = d.subject AND e.sequence < d.sequence AND e.dead_at IS NULL)"+
+			// Not as an anti-join: planned without statistics, as of a table that is mostly empty, it compares each event with all others.
+			" AND sequence = (SELECT min(e.sequence) FROM stream_deliveries e WHERE e.stream_id = d.stream_id AND e.subject = d.subject AND e.dead_at IS NULL)"+
 			" ORDER BY due_at, sequence LIMIT ?"+s.dialect.skipLocked()+") RETURNING *", lease, moment(until), id, moment(now), limit).Scan(&claimed).Error
 	})
 	return stream, deliveries(claimed), err
