@@ -48,14 +48,11 @@ func fastHashing() map[string]string {
 // databases are what every end-to-end test runs on.
 func databases() []string { return []string{"sqlite", "postgres"} }
 
-// onEachDatabase runs a test against the program on SQLite and on PostgreSQL, on both at once: what the two have in common
-// must not matter.
+// onEachDatabase runs a test against the program on SQLite and on PostgreSQL, one after the other: tests of many requests at
+// once take all there is of the machine.
 func onEachDatabase(t *testing.T, test func(t *testing.T, s *service), env ...string) {
 	for _, database := range databases() {
-		t.Run(database, func(t *testing.T) {
-			t.Parallel()
-			test(t, start(t, databaseURL(t, database), env...))
-		})
+		t.Run(database, func(t *testing.T) { test(t, start(t, databaseURL(t, database), env...)) })
 	}
 }
 

@@ -158,14 +158,14 @@ func (h *Hasher) Lanes() int { return h.lanes.total }
 // Stats returns how many lanes are busy and how many requests wait for one.
 func (h *Hasher) Stats() (busy, waiting int) { return h.lanes.load() }
 
-// compute runs work in a lane and returns when it was started. The lane belongs to the work, not to the caller, who
+// compute runs work in a lane and returns when that began. The lane belongs to the work, not to the caller, who
 // may leave before it ends; it is free again when the work's memory is accounted for.
-func (h *Hasher) compute(ctx context.Context, class Class, operation string, work func()) (started time.Time, err error) {
+func (h *Hasher) compute(ctx context.Context, class Class, operation string, work func()) (begun time.Time, err error) {
 	asked := time.Now()
 	if err := h.lanes.acquire(ctx, class); err != nil {
 		return time.Time{}, h.overloaded(err)
 	}
-	started = time.Now()
+	started := time.Now() // not the result: leaving early writes that while the work still reads this
 	done := make(chan struct{})
 	go func() {
 		defer h.lanes.release()
