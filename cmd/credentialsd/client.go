@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/salesexec/credentials/internal/client"
-	"github.com/salesexec/credentials/internal/store"
 )
 
 // clientCommands are what the operator does with other services.
@@ -30,9 +29,7 @@ func withRegistrar(ctx context.Context, p process, work func(*client.Registrar) 
 		return err
 	}
 	defer closeQuietly(s)
-	if err := s.Migrated(ctx); errors.Is(err, store.ErrPending) {
-		return fmt.Errorf("%w; run credentialsd migrate up first", err)
-	} else if err != nil {
+	if err := checkMigrated(ctx, s); err != nil {
 		return err
 	}
 	return work(client.NewRegistrar(s, p.now))

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/salesexec/credentials/internal/importing"
-	"github.com/salesexec/credentials/internal/store"
 )
 
 type importCommand struct {
@@ -52,9 +51,7 @@ func (c importCommand) Run(ctx context.Context, p process) error {
 		return err
 	}
 	defer closeQuietly(s)
-	if err := s.Migrated(ctx); errors.Is(err, store.ErrPending) {
-		return fmt.Errorf("%w; run credentialsd migrate up first", err)
-	} else if err != nil {
+	if err := checkMigrated(ctx, s); err != nil {
 		return err
 	}
 	started := p.now()

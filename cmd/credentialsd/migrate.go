@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/salesexec/credentials/internal/config"
@@ -16,6 +17,15 @@ func openDatabase(ctx context.Context, p process) (*store.Store, config.Config, 
 	}
 	s, err := store.Open(ctx, store.Config{URL: settings.DatabaseURL.Reveal(), Log: newLogger(p.stderr, settings.LogLevel), Now: p.now})
 	return s, settings, err
+}
+
+// checkMigrated refuses a database whose schema is not the program's, and says what to do.
+func checkMigrated(ctx context.Context, s *store.Store) error {
+	err := s.Migrated(ctx)
+	if errors.Is(err, store.ErrPending) {
+		return fmt.Errorf("%w; run credentialsd migrate up first", err)
+	}
+	return err
 }
 
 type migrateUpCommand struct{}

@@ -29,9 +29,7 @@ func (serveCommand) Run(ctx context.Context, p process) error {
 		return err
 	}
 	defer closeQuietly(s)
-	if err := s.Migrated(ctx); errors.Is(err, store.ErrPending) {
-		return fmt.Errorf("%w; run credentialsd migrate up first", err)
-	} else if err != nil {
+	if err := checkMigrated(ctx, s); err != nil {
 		return err
 	}
 	listeners, err := listen(ctx, settings.ListenAddr, settings.OpsAddr)

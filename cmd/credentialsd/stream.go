@@ -10,7 +10,6 @@ import (
 
 	"github.com/salesexec/credentials/internal/change"
 	"github.com/salesexec/credentials/internal/signal"
-	"github.com/salesexec/credentials/internal/store"
 )
 
 // streamCommands are what the operator does with streams of Shared Signals. Receivers create and delete them.
@@ -31,9 +30,7 @@ func withStreams(ctx context.Context, p process, work func(*signal.Operator) err
 		return err
 	}
 	defer closeQuietly(s)
-	if err := s.Migrated(ctx); errors.Is(err, store.ErrPending) {
-		return fmt.Errorf("%w; run credentialsd migrate up first", err)
-	} else if err != nil {
+	if err := checkMigrated(ctx, s); err != nil {
 		return err
 	}
 	return streamProblem(work(signal.NewOperator(s, p.now)))
