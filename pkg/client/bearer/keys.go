@@ -7,12 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
+
+	"github.com/salesexec/credentials/pkg/client/internal/keyset"
 )
 
 const (
@@ -23,8 +24,6 @@ const (
 	stale = 10 * time.Minute
 	// refreshWithin bounds one fetch: the callers behind it wait for it.
 	refreshWithin = 5 * time.Second
-	// maxKeySet bounds the bytes of a JWK set, far over the handful of keys that the service publishes.
-	maxKeySet = 256 << 10
 )
 
 // newClient returns an HTTP client that goes where it is told and nowhere else.
@@ -153,25 +152,9 @@ func (k *keys) end(known map[string]ed25519.PublicKey, failure error) {
 
 // fetch answers the keys that the service publishes now. An answer without a usable key is no answer.
 func (k *keys) fetch(ctx context.Context) (map[string]ed25519.PublicKey, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
+	set, err := keyset.Fetch(ctx, k.client, k.url)
 	if err != nil {
 		return nil, err
-	}
-	request.Header.Set("Accept", "application/jwk-set+json, application/json")
-	response, err := k.client.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = response.Body.Close() }() // it was only read
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("answer %d", response.StatusCode)
-	}
-	set, err := io.ReadAll(io.LimitReader(response.Body, maxKeySet+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(set) > maxKeySet {
-		return nil, fmt.Errorf("longer than %d bytes", maxKeySet)
 	}
 	return parse(set)
 }

@@ -7,10 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"net/http"
 	"time"
+
+	"github.com/salesexec/credentials/pkg/client/internal/keyset"
 )
 
 const (
@@ -21,8 +22,6 @@ const (
 	stale = 10 * time.Minute
 	// fetchWithin bounds one fetch.
 	fetchWithin = 5 * time.Second
-	// maxKeySet bounds the bytes of a JWK set, far over the handful of keys that the service publishes.
-	maxKeySet = 256 << 10
 	// leastBits is the smallest key that is believed (CAEP interoperability profile section 2.6).
 	leastBits = 2048
 )
@@ -85,25 +84,9 @@ func (k *keys) find(ctx context.Context, id string) (*rsa.PublicKey, error) {
 func (k *keys) fetch(ctx context.Context) (map[string]*rsa.PublicKey, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchWithin)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
+	set, err := keyset.Fetch(ctx, k.client, k.url)
 	if err != nil {
 		return nil, err
-	}
-	request.Header.Set("Accept", "application/jwk-set+json, application/json")
-	response, err := k.client.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = response.Body.Close() }() // it was only read
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("answer %d", response.StatusCode)
-	}
-	set, err := io.ReadAll(io.LimitReader(response.Body, maxKeySet+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(set) > maxKeySet {
-		return nil, fmt.Errorf("longer than %d bytes", maxKeySet)
 	}
 	return parse(set)
 }
