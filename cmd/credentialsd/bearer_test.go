@@ -95,6 +95,15 @@ func TestBearer_atAnotherService(t *testing.T) {
 	n.wants(present(t, c), "/scoped", http.StatusForbidden, "")
 	n.wants(tokens.RefreshToken, "/me", http.StatusUnauthorized, "") // JWT-06
 
+	// Who knows a temporary password gets nowhere but to a new one.
+	temporary := s.want(s.reset(s.token("ada", demoPassword), s.user("bo").ID, nil), http.StatusOK, "").text("temporary_password")
+	bo := s.want(s.signIn("bo", temporary), http.StatusCreated, "")
+	n.wants(bo.text("access_token"), "/me", http.StatusUnauthorized, "")
+	refreshed := s.want(s.call(http.MethodPost, "/sessions/refresh", "", map[string]string{"refresh_token": bo.text("refresh_token")}), http.StatusOK, "")
+	n.wants(refreshed.text("access_token"), "/me", http.StatusUnauthorized, "")
+	chosen := s.want(s.change(refreshed.text("access_token"), map[string]string{"new_password": "quiet lantern kestrel moss", "current_password": temporary}), http.StatusOK, "")
+	n.wants(chosen.text("access_token"), "/me", http.StatusOK, s.user("bo").ID+" of demo")
+
 	// The password change ends the token, and brings the next one.
 	if _, _, err := c.ChangeMyCredentials(ctx, client.OwnCredentialsChange{NewPassword: ptr("maple orbit lantern quiet"), CurrentPassword: ptr(demoPassword)}, ""); err != nil {
 		t.Fatal(err)

@@ -156,7 +156,7 @@ func (k *keyring) ready(context.Context) error {
 func (k *keyring) Mint(g session.Grant) (secret.Text, time.Time, error) {
 	return k.issuer.Mint(token.Claims{
 		Subject: g.Subject, ClientID: g.ClientID, SessionID: g.SessionID, AccountID: g.AccountID,
-		Roles: g.Roles, Scope: g.Scope, Generation: g.Generation, AuthTime: g.SignedInAt,
+		Roles: g.Roles, Scope: g.Scope, Generation: g.Generation, AuthTime: g.SignedInAt, MustChange: g.MustChange,
 	})
 }
 
@@ -171,7 +171,7 @@ func (k *keyring) Verify(ctx context.Context, raw string) (session.Grant, error)
 	}
 	return session.Grant{
 		Subject: c.Subject, ClientID: c.ClientID, SessionID: c.SessionID, AccountID: c.AccountID,
-		Roles: c.Roles, Scope: c.Scope, Generation: c.Generation, SignedInAt: c.AuthTime,
+		Roles: c.Roles, Scope: c.Scope, Generation: c.Generation, SignedInAt: c.AuthTime, MustChange: c.MustChange,
 	}, nil
 }
 

@@ -109,6 +109,7 @@ type Grant struct {
 	Scope      string
 	Generation int64
 	SignedInAt time.Time // zero when the token does not say
+	MustChange bool      // for other services to see: this one goes by the session
 	Outside    *Outside  // nil for a token of this service
 }
 
@@ -174,6 +175,7 @@ func (m *Manager) TokensFor(s Session, u user.User) (Tokens, error) {
 	raw, expires, err := m.issuer.Mint(Grant{
 		Subject: string(u.ID), ClientID: AppClientID, SessionID: s.ID, AccountID: u.AccountID,
 		Roles: []string{string(u.Role)}, Scope: "credentials", Generation: s.Generation, SignedInAt: s.SignedInAt,
+		MustChange: s.MustChangePassword,
 	})
 	if err != nil {
 		return Tokens{}, err

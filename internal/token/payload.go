@@ -30,6 +30,7 @@ type payload struct {
 	Roles      []string         `json:"roles,omitempty"`
 	Scope      string           `json:"scope,omitempty"`
 	Generation *int64           `json:"gen,omitempty"`
+	MustChange bool             `json:"must_change_password,omitempty"`
 	// Confirmation is what a token is bound to (RFC 7800). This service binds none, and can check no proof.
 	Confirmation json.RawMessage `json:"cnf,omitempty"`
 }
@@ -40,6 +41,7 @@ func newPayload(config Config, claims Claims) payload {
 		Subject: claims.Subject, ClientID: claims.ClientID, TokenID: claims.TokenID,
 		IssuedAt: seconds(claims.IssuedAt), ExpiresAt: seconds(claims.ExpiresAt), AuthTime: seconds(claims.AuthTime),
 		SessionID: claims.SessionID, AccountID: claims.AccountID, Roles: claims.Roles, Scope: claims.Scope,
+		MustChange: claims.MustChange,
 	}
 	if !p.ofClient() || claims.Generation != 0 {
 		p.Generation = &claims.Generation
@@ -51,7 +53,7 @@ func newPayload(config Config, claims Claims) payload {
 func (p payload) claims() Claims {
 	c := Claims{
 		Subject: p.Subject, TokenID: p.TokenID, ClientID: p.ClientID, SessionID: p.SessionID, AccountID: p.AccountID,
-		Roles: p.Roles, Scope: p.Scope,
+		Roles: p.Roles, Scope: p.Scope, MustChange: p.MustChange,
 		IssuedAt: instant(*p.IssuedAt), ExpiresAt: instant(*p.ExpiresAt),
 	}
 	if p.AuthTime != nil {

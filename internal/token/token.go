@@ -57,6 +57,9 @@ type Claims struct {
 	Scope string
 	// Generation ("gen") is the user's authentication generation; 0 for a client acting for itself.
 	Generation int64
+	// MustChange ("must_change_password") says that the session can do nothing but choose a new password, so that other services
+	// let nobody in with it.
+	MustChange bool
 	// AuthTime ("auth_time") is when the user proved to be one, in whole seconds; zero for a client acting for itself.
 	AuthTime time.Time
 	// IssuedAt ("iat") and ExpiresAt ("exp") are in whole seconds. Mint sets them.

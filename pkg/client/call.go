@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,8 +12,8 @@ import (
 )
 
 const (
-	// firstPause and longestPause bound the pauses between repetitions, which double: with three repetitions a call takes at
-	// most 1.4 seconds longer, and less on average.
+	// firstPause and longestPause bound the pauses between repetitions, which double: three are 1.4 seconds at most where the
+	// service asks for none, and less on average; each attempt may take as long as the HTTP client allows.
 	firstPause, longestPause = 200 * time.Millisecond, 5 * time.Second
 	// longestAsked is the most that is waited because the service asks for it; more is for the caller to decide.
 	longestAsked = 10 * time.Second
@@ -23,7 +22,7 @@ const (
 // What the context of a call says about how it is made.
 type (
 	tokenless  struct{} // needs no token, so that a TokenSource can use it to get one
-	repeatable struct{} // may be repeated although it is a POST without an Idempotency-Key
+	repeatable struct{} // may be repeated although it is a POST
 	streamed   struct{} // is read by the caller as it comes
 	actingFor  struct{} // the user that a service acts for
 )
@@ -90,6 +89,10 @@ func (c *caller) authorized(request *http.Request) (*http.Response, error) {
 	}
 	c.source.Refused(token)
 	fresh, err := c.source.Token(request.Context())
+	if err != nil && !refusal(err) { // it may pass: the caller must not take it for the end of the session
+		discard(response)
+		return nil, sourceError{err}
+	}
 	if err != nil || fresh == token || !rewinds(request) {
 		return response, nil //nolint:nilerr // the service's own answer tells more than why there is no other token
 	}
@@ -147,7 +150,7 @@ func (c *caller) pause(request *http.Request, attempt int, response *http.Respon
 
 // safe tells whether a request has no effect a second time.
 func safe(request *http.Request) bool {
-	return request.Method == http.MethodGet || request.Header.Get("Idempotency-Key") != "" || request.Context().Value(repeatable{}) != nil
+	return request.Method == http.MethodGet || request.Context().Value(repeatable{}) != nil
 }
 
 // rewinds tells whether the body can be sent again.
@@ -163,21 +166,8 @@ func passing(response *http.Response, err error) bool {
 	switch response.StatusCode {
 	case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
-	case http.StatusConflict:
-		return inProgress(response)
 	}
 	return false
-}
-
-// inProgress tells whether the first request with the same Idempotency-Key is still being carried out.
-func inProgress(response *http.Response) bool {
-	data, err := io.ReadAll(response.Body) // from memory
-	if err != nil {
-		return false
-	}
-	response.Body = io.NopCloser(bytes.NewReader(data))
-	var problem Problem
-	return json.Unmarshal(data, &problem) == nil && problem.Code == "idempotency_in_progress"
 }
 
 // discard lets go of an answer that is not looked at.

@@ -120,7 +120,7 @@ func TestRetries_whatMayPass(t *testing.T) {
 		"bad gateway":         {step{502, "", ""}, true},
 		"overloaded":          {step{503, "overloaded", "1"}, true},
 		"gateway timeout":     {step{504, "", ""}, true},
-		"in progress":         {step{409, "idempotency_in_progress", "1"}, true},
+		"in progress":         {step{409, "idempotency_in_progress", "1"}, false},
 		"another conflict":    {step{409, "conflict", ""}, false},
 		"malformed":           {step{400, "malformed_request", ""}, false},
 		"unauthorized":        {step{401, "unauthorized", ""}, false},
@@ -183,6 +183,19 @@ func TestRetries_whatIsSafe(t *testing.T) {
 	}
 }
 
+// A header makes no change safe to repeat that the service would make twice.
+func TestRetries_notForAHeader(t *testing.T) {
+	s := &script{steps: []step{{503, "unavailable", ""}}}
+	keyed := client.WithRequestEditorFn(func(_ context.Context, request *http.Request) error {
+		request.Header.Set("Idempotency-Key", "mine")
+		return nil
+	})
+	err := scripted(t, s, client.WithToken(token), newClock().option(), keyed).EndUserSessions(t.Context(), "u1")
+	if client.CodeOf(err) != client.ProblemCodeUnavailable || len(s.requests) != 1 {
+		t.Errorf("got %v after %d requests", err, len(s.requests))
+	}
+}
+
 func last[T any](_ T, err error) error { return err }
 
 // Retries are bounded in number and time, their pauses grow, are drawn at random and follow Retry-After.
@@ -194,7 +207,7 @@ func TestRetries_bounds(t *testing.T) {
 		want       [][2]time.Duration
 	}{
 		"none":               {0, "", 0, nil},
-		"growing":            {7, "", 0, [][2]time.Duration{{0, 200}, {0, 400}, {0, 800}, {0, 1600}, {0, 3200}, {0, 5000}, {0, 5000}}},
+		"drawn at random":    {7, "", 0, [][2]time.Duration{{0, 200}, {0, 400}, {0, 800}, {0, 1600}, {0, 3200}, {0, 5000}, {0, 5000}}},
 		"as asked":           {2, "3", 0, [][2]time.Duration{{3000, 3200}, {3000, 3200}}},
 		"a date is far away": {2, "Fri, 01 Jan 2100 00:00:00 GMT", 0, nil},
 		"not in time":        {2, "3", 4 * time.Second, [][2]time.Duration{{3000, 3200}}},
@@ -246,7 +259,6 @@ func TestRetries_endWithTheContext(t *testing.T) {
 func TestRetries_notForAnUntrustedServer(t *testing.T) {
 	server := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(server.Close)
-	server.Config.ErrorLog = nil
 	clock := newClock()
 	c, err := client.New(server.URL, clock.option())
 	if err != nil {

@@ -4151,7 +4151,8 @@ type ClientInterface interface {
 	// get the same answer: `401` with the code `invalid_credentials`. An administrator can see the reason.
 	//
 	// With `must_change_password` true the session can only look at the own user and credentials and the password
-	// policy, choose a new password, refresh and sign out. Anything else is `403` with the code `must_change_password`.
+	// policy, choose a new password, refresh and sign out. Anything else is `403` with the code `must_change_password`; the
+	// access token says so to other services by the claim `must_change_password`: they let nobody in with it.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -4167,7 +4168,8 @@ type ClientInterface interface {
 	// get the same answer: `401` with the code `invalid_credentials`. An administrator can see the reason.
 	//
 	// With `must_change_password` true the session can only look at the own user and credentials and the password
-	// policy, choose a new password, refresh and sign out. Anything else is `403` with the code `must_change_password`.
+	// policy, choose a new password, refresh and sign out. Anything else is `403` with the code `must_change_password`; the
+	// access token says so to other services by the claim `must_change_password`: they let nobody in with it.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -5734,7 +5736,8 @@ func (c *Core) RedeemPasswordReset(ctx context.Context, body RedeemPasswordReset
 // get the same answer: `401` with the code `invalid_credentials`. An administrator can see the reason.
 //
 // With `must_change_password` true the session can only look at the own user and credentials and the password
-// policy, choose a new password, refresh and sign out. Anything else is `403` with the code `must_change_password`.
+// policy, choose a new password, refresh and sign out. Anything else is `403` with the code `must_change_password`; the
+// access token says so to other services by the claim `must_change_password`: they let nobody in with it.
 //
 // Takes any type of body and a specified content type.
 //
@@ -5760,7 +5763,8 @@ func (c *Core) SignInWithBody(ctx context.Context, contentType string, body io.R
 // get the same answer: `401` with the code `invalid_credentials`. An administrator can see the reason.
 //
 // With `must_change_password` true the session can only look at the own user and credentials and the password
-// policy, choose a new password, refresh and sign out. Anything else is `403` with the code `must_change_password`.
+// policy, choose a new password, refresh and sign out. Anything else is `403` with the code `must_change_password`; the
+// access token says so to other services by the claim `must_change_password`: they let nobody in with it.
 //
 // Takes a body of the `application/json` content type.
 //

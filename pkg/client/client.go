@@ -215,7 +215,7 @@ func (c *Client) ExportAuditEvents(ctx context.Context, params ListAuditEventsPa
 // ReviewCredentials answers one page of the credential review of the users that the caller may look at; the first has a summary of
 // them all, unless params.Summary is false: with a million users it takes minutes.
 func (c *Client) ReviewCredentials(ctx context.Context, params ReviewCredentialsParams) (*CredentialReview, error) {
-	return body[CredentialReview](c.core.ReviewCredentials(ctx, &params))
+	return body[CredentialReview](c.patient().ReviewCredentials(ctx, &params))
 }
 
 // ExportCredentialReview streams the review of all users that match as CSV. The caller reads it to the end and closes it; reading
@@ -226,16 +226,21 @@ func (c *Client) ExportCredentialReview(ctx context.Context, params ReviewCreden
 	})
 }
 
-// stream calls for an answer of the media type that the caller reads as it comes.
-func (c *Client) stream(media string, call func(core *Core, accept RequestEditorFn) (*http.Response, error)) (io.ReadCloser, error) {
+// patient is the core without a limit of a default HTTP client on how long a call takes: ctx ends it.
+func (c *Client) patient() *Core {
 	core, sender := *c.core, *c.caller
 	if plain, ok := sender.next.(*http.Client); ok {
-		patient := *plain
-		patient.Timeout = 0
-		sender.next = &patient
+		unlimited := *plain
+		unlimited.Timeout = 0
+		sender.next = &unlimited
 	}
 	core.Client = &sender
-	response, err := call(&core, func(_ context.Context, request *http.Request) error {
+	return &core
+}
+
+// stream calls for an answer of the media type that the caller reads as it comes.
+func (c *Client) stream(media string, call func(core *Core, accept RequestEditorFn) (*http.Response, error)) (io.ReadCloser, error) {
+	response, err := call(c.patient(), func(_ context.Context, request *http.Request) error {
 		request.Header.Set("Accept", media)
 		return nil
 	})
@@ -247,7 +252,7 @@ func (c *Client) stream(media string, call func(core *Core, accept RequestEditor
 
 // CheckAuditIntegrity checks the hash chain of an account: of the caller's own if account is empty.
 func (c *Client) CheckAuditIntegrity(ctx context.Context, account string) (*AuditIntegrity, error) {
-	return body[AuditIntegrity](c.core.CheckAuditIntegrity(ctx, &CheckAuditIntegrityParams{AccountID: optional(account)}))
+	return body[AuditIntegrity](c.patient().CheckAuditIntegrity(ctx, &CheckAuditIntegrityParams{AccountID: optional(account)}))
 }
 
 // LockUser ends every session and token of a user whom the caller manages, disables the password and voids mailed links, if

@@ -122,17 +122,13 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	answers["GET /ssf/streams"] = answers["PATCH /ssf/streams"]
 	if r.URL.RawQuery == "" {
-		answers["GET /ssf/streams"] = struct {
-			status int
-			body   string
-		}{200, "[" + streamJSON + "]"}
+		answers["GET /ssf/streams"] = stubAnswer{200, "[" + streamJSON + "]"}
 	}
 	maps.Copy(answers, jobAnswers())
 	answer := answers[r.Method+" "+r.URL.Path]
 	if strings.Contains(s.body, `"dry_run":true`) {
 		answer = stubAnswer{200, `{"total":1,"would_reset":1,"would_skip":0,"skipped":[],"items":[],"next_cursor":null}`}
 	}
-	w.Header().Set("Location", "/admin/password-resets/j1")
 	w.Header().Set("X-Request-Id", "request-1")
 	w.Header().Set("ETag", `"7"`)
 	w.Header().Set("Location", "/admin/users/u1")

@@ -65,7 +65,8 @@ func WithClientCredentials(clientID, clientSecret string, scopes ...string) Opti
 // WithSession calls as the user of a session, which SignIn answered or was stored: its tokens are refreshed when they are about
 // to expire, and replaced when ChangeMyCredentials answers others. renewed is told of each new pair of tokens before it is
 // used, so that it can be stored: an older refresh token ends the session once its successor was used. While renewed fails, so
-// does every call that needs the new tokens. It may be nil.
+// does every call that needs the new tokens. It may be nil, and must not
+// use the Client. ChangeMyCredentials answers the changed credentials beside the error when the change was made and renewed failed.
 func WithSession(tokens SessionTokens, renewed func(ctx context.Context, tokens SessionTokens) error) Option {
 	return from(func(c *Client) TokenSource { return newSession(c, tokens, renewed) })
 }
@@ -78,9 +79,8 @@ func from(source func(c *Client) TokenSource) Option {
 }
 
 // WithRetries bounds how often a call is repeated, 3 times by default; 0 never repeats. Only calls that cannot have an effect
-// twice are repeated: those that read, those with an Idempotency-Key, and those that get tokens. They are when the service
-// was not reached, when it answers 429, 500, 502, 503 or 504, or while the first request with the key is still being carried
-// out. The pauses grow from 0.2 to at most 5 seconds, are drawn at random, and follow Retry-After; a call fails at once when the
+// twice are repeated: those that read, and those that get tokens. They are when the service was not reached, or when it answers
+// 429, 500, 502, 503 or 504. The pauses grow from 0.2 to at most 5 seconds, are drawn at random, and follow Retry-After; a call fails at once when the
 // service asks for more than 10 seconds, or for more than the context allows.
 func WithRetries(most int) Option {
 	return setting(func(s *settings) error {

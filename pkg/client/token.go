@@ -87,7 +87,7 @@ func (k *keeper) renew(ctx context.Context) (string, error) {
 	}
 	fresh, err := k.fetch(ctx)
 	if err == nil {
-		k.keep(fresh)
+		k.replace(kept, fresh)
 		return fresh.token, nil
 	}
 	if refusal(err) || !k.now().Before(kept.end) {
@@ -123,6 +123,15 @@ func (k *keeper) keep(fresh held) {
 	k.current = fresh
 }
 
+// replace keeps fresh instead of kept, unless another token has taken its place meanwhile.
+func (k *keeper) replace(kept, fresh held) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.current == kept || k.current == (held{}) {
+		k.current = fresh
+	}
+}
+
 // session is the TokenSource of a user's session.
 type session struct {
 	*keeper
@@ -147,13 +156,13 @@ func (s *session) refresh(ctx context.Context) (held, error) {
 	if err != nil {
 		return held{}, err
 	}
-	if err := s.tell(ctx, *tokens); err != nil {
-		return held{}, err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.tokens.RefreshToken != last { // a change of the password was faster, and has ended what was just answered
 		return s.kept(), nil
+	}
+	if err := s.tell(ctx, *tokens); err != nil { // under the lock: pairs are told in the order in which they replace each other
+		return held{}, err
 	}
 	s.tokens = *tokens
 	return s.client.hold(tokens.AccessToken, tokens.ExpiresIn), nil
@@ -165,11 +174,15 @@ func (s *session) changed(ctx context.Context, answer *ChangedCredentials) error
 		return nil
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.tokens.AccessToken, s.tokens.RefreshToken, s.tokens.ExpiresIn = *answer.AccessToken, *answer.RefreshToken, *answer.ExpiresIn
 	s.tokens.MustChangePassword = false
+	s.keep(held{}) // the one from before is dead; where the new pair cannot be stored, the next call refreshes it and tells again
+	if err := s.tell(context.WithoutCancel(ctx), s.tokens); err != nil {
+		return err
+	}
 	s.keep(s.client.hold(*answer.AccessToken, *answer.ExpiresIn))
-	s.mu.Unlock()
-	return s.tell(ctx, s.present())
+	return nil
 }
 
 func (s *session) present() SessionTokens {

@@ -57,6 +57,7 @@ type payload struct {
 	Roles      []string         `json:"roles"`
 	Scope      string           `json:"scope"`
 	Generation *int64           `json:"gen"`
+	MustChange bool             `json:"must_change_password"`
 	// Confirmation is what a token is bound to (RFC 7800): no proof of it can be checked here.
 	Confirmation json.RawMessage `json:"cnf"`
 }
@@ -85,6 +86,9 @@ func (p payload) complete() error {
 	}
 	if p.Confirmation != nil {
 		return refusal("bound to a key that was not proven")
+	}
+	if p.MustChange {
+		return refusal("of a session that can only choose a new password")
 	}
 	if ofService && (p.SessionID != "" || p.AuthTime != nil || p.Generation != nil) {
 		return refusal("a service with a session")

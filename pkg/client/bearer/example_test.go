@@ -11,7 +11,7 @@ import (
 	"github.com/salesexec/credentials/pkg/client/bearer"
 )
 
-// A service lets in users of the CRM and, where it says so, other services.
+// A service lets in users of the CRM, and changes for other services that have the scope it asks for.
 func Example() {
 	keys := newExampleService() // stands in for https://credentials.example.com
 	defer keys.Close()
@@ -28,9 +28,16 @@ func Example() {
 		claims, _ := bearer.From(r.Context())
 		_, _ = fmt.Fprintf(w, "leads of %s in account %s", claims.Subject, claims.AccountID)
 	})
+	people := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if claims, _ := bearer.From(r.Context()); claims.OfService() { // Require lets both in
+			http.Error(w, "for users", http.StatusForbidden)
+			return
+		}
+		leads(w, r)
+	})
 	mux := http.NewServeMux()
-	mux.Handle("GET /leads", verifier.Require(leads))
-	mux.Handle("POST /leads", verifier.Require(verifier.RequireScope(leads, "leads:write")))
+	mux.Handle("GET /leads", verifier.Require(people))
+	mux.Handle("POST /leads", verifier.Require(verifier.RequireScope(leads, "users:write")))
 
 	for _, method := range []string{"GET", "POST"} {
 		request := httptest.NewRequest(method, "/leads", nil)

@@ -32,7 +32,8 @@ func (v *Verifier) Require(next http.Handler) http.Handler {
 	})
 }
 
-// RequireScope lets through requests whose token has all the scopes; the others are refused with 403. It goes behind Require.
+// RequireScope lets through requests whose token has all the scopes; the others are refused with 403. The
+// scopes are those of the credentials service, which its registered services have and its users never. It goes behind Require.
 func (v *Verifier) RequireScope(next http.Handler, scopes ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, ok := From(r.Context())
