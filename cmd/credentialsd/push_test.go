@@ -149,11 +149,22 @@ func TestPush_form(t *testing.T) {
 			l.idle()
 		}
 		s.want(l.pollRaw(map[string]any{}), http.StatusBadRequest, "malformed_request") // it is pushed
+		e.answers(func(w http.ResponseWriter, r *http.Request) { // a receiver that repeats what it did not believe
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusUnauthorized)
+			_, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+			_, _ = fmt.Fprintf(w, `{"err":"authentication_failed","description":"%s, \u009b31m%s"}`, r.Header.Get("Authorization"), token) // what is missing shows below
+		})
+		s.want(s.change(alex, map[string]string{"username": "alex.echo"}), http.StatusOK, "")
+		e.next(l)
+		l.idle()
+		l.counted("refused", 1)
+		dead := s.operator("stream dead "+l.id, 0, "authentication_failed: [authorization],  31m[authorization]")
 		shown := s.want(s.call(http.MethodGet, "/ssf/streams?stream_id="+l.id, l.token, nil), http.StatusOK, "")
 		if diff := cmp.Diff(map[string]any{"method": pushMethod, "endpoint_url": e.URL + "/events?tenant=demo"}, shown.body["delivery"]); diff != "" {
 			t.Errorf("shown: %s", diff)
 		}
-		for what, text := range map[string]string{"the database": dump(t, s.databaseURL), "the log": s.log.String(), "the operator's list": l.row(), "an answer": string(shown.raw)} {
+		for what, text := range map[string]string{"the database": dump(t, s.databaseURL), "the log": s.log.String(), "the operator's list": l.row(), "the dead letters": dead, "an answer": string(shown.raw)} {
 			if strings.Contains(text, "canary-9f2c") {
 				t.Errorf("%s shows the header", what)
 			}

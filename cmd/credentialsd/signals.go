@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -71,15 +72,11 @@ func (s *signals) look(ctx context.Context) error { return s.transmitter.Look(ct
 
 // tend looks after keys and streams.
 func (s *signals) tend(ctx context.Context) error {
-	if err := s.ring.Tend(ctx); err != nil {
-		return err
-	}
-	if err := s.transmitter.Expire(ctx); err != nil {
-		return err
-	}
 	dead, err := s.store.Dead(ctx)
-	s.dead.Set(float64(dead))
-	return err
+	if err == nil {
+		s.dead.Set(float64(dead))
+	}
+	return errors.Join(s.ring.Tend(ctx), s.transmitter.Expire(ctx), err)
 }
 
 // announcing is the store that lets those who wait for events know of them when a change is saved. What is saved past it arrives
@@ -97,7 +94,7 @@ func (a announcing) Commit(ctx context.Context, c change.Change) (change.Result,
 }
 
 // publicKeys joins the keys of access tokens and events into one set (RFC 7517).
-func publicKeys(tokens func() ([]byte, error), events func(context.Context) []signal.JWK) func(context.Context) ([]byte, error) {
+func publicKeys(tokens func() ([]byte, error), events func(context.Context) ([]signal.JWK, error)) func(context.Context) ([]byte, error) {
 	return func(ctx context.Context) ([]byte, error) {
 		encoded, err := tokens()
 		if err != nil {
@@ -109,7 +106,11 @@ func publicKeys(tokens func() ([]byte, error), events func(context.Context) []si
 		if err := json.Unmarshal(encoded, &set); err != nil {
 			return nil, fmt.Errorf("keys of access tokens: %w", err)
 		}
-		for _, key := range events(ctx) {
+		ofEvents, err := events(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range ofEvents {
 			set.Keys = append(set.Keys, key)
 		}
 		return json.Marshal(set)

@@ -357,6 +357,20 @@ func TestStreams_updated(t *testing.T) {
 		if got := l.drain(); len(got) != 1 || got[0].kind() != "username-changed" {
 			t.Errorf("%d events after it was enabled", len(got))
 		}
+
+		// A receiver that was away for as long again is not given up once more for what the stream told it meanwhile.
+		s.want(s.change(s.token("alex.again", demoPassword), map[string]string{"username": "alex"}), http.StatusOK, "")
+		for range 2 {
+			s.clock.advance(169 * time.Hour)
+			if err := s.expire(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.token = s.serviceToken("ssf.manage")
+		s.want(s.call(http.MethodPost, "/ssf/status", l.token, map[string]string{"stream_id": l.id, "status": "enabled"}), http.StatusOK, "")
+		if err := s.expire(); err != nil {
+			t.Fatal(err)
+		}
 		if list := s.operator("stream list", 0, l.id, "demo-service", "enabled", "poll"); strings.Contains(list, "push") {
 			t.Errorf("%s", list)
 		}

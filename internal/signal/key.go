@@ -66,8 +66,9 @@ type Ring struct {
 	maxAge time.Duration
 	now    func() time.Time
 
-	mu   sync.Mutex
-	keys []key // the oldest first
+	mu     sync.Mutex
+	keys   []key // the oldest first
+	loaded time.Time
 }
 
 // NewRing returns a Ring whose keys are replaced when they are older than maxAge.
@@ -128,7 +129,7 @@ func (r *Ring) load(ctx context.Context) ([]StoredKey, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.keys = keys
+	r.keys, r.loaded = keys, r.now()
 	return stored, nil
 }
 
@@ -185,15 +186,23 @@ type JWK struct {
 	Algorithm string `json:"alg"`
 }
 
+// freshFor is how long keys at hand are published without a look at the store: a new one is there long before it signs.
+const freshFor = time.Minute
+
 // loadWithin bounds the wait for the store where the keys at hand will do.
 const loadWithin = 2 * time.Second
 
-// JWKS returns the public keys, also those that do not sign yet, as the store has them now: a key that another replica made a
-// moment ago may have signed already. Without the store it returns those at hand.
-func (r *Ring) JWKS(ctx context.Context) []JWK {
-	bounded, cancel := context.WithTimeout(ctx, loadWithin)
-	defer cancel()
-	_, _ = r.load(bounded) // see above
+// JWKS returns the public keys, also those that do not sign yet. The first may have been made and used by another replica a moment
+// ago, so that the store is asked while there is none. A set without keys is believed: while there are none at hand and the store
+// does not answer, it is an error.
+func (r *Ring) JWKS(ctx context.Context) ([]JWK, error) {
+	if r.outdated() {
+		bounded, cancel := context.WithTimeout(ctx, loadWithin)
+		defer cancel()
+		if _, err := r.load(bounded); err != nil && r.empty() {
+			return nil, err
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	keys := make([]JWK, len(r.keys))
@@ -201,7 +210,19 @@ func (r *Ring) JWKS(ctx context.Context) []JWK {
 		n, e := members(k.private)
 		keys[i] = JWK{KeyType: "RSA", N: n, E: e, ID: k.id, Use: "sig", Algorithm: algorithm}
 	}
-	return keys
+	return keys, nil
+}
+
+func (r *Ring) empty() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.keys) == 0
+}
+
+func (r *Ring) outdated() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.keys) == 0 || r.now().Sub(r.loaded) >= freshFor
 }
 
 // members returns the modulus and the exponent as RFC 7518 section 6.3.1 writes them.

@@ -18,9 +18,10 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
-	"github.com/salesexec/credentials/internal/change"
 	"github.com/salesexec/credentials/internal/outbox"
+	"github.com/salesexec/credentials/internal/secret"
 )
 
 // Times and bounds of pushing.
@@ -30,6 +31,8 @@ const (
 	pushLease = 30 * time.Second
 	// atOnce is how many events of a stream are claimed and pushed at a time, each of another user.
 	atOnce = 32
+	// maxHeaders bounds those of an answer in bytes: many pushes are under way at once.
+	maxHeaders = 16 << 10
 	// maxAnswer bounds what is read of a receiver's answer in bytes.
 	maxAnswer = 4 << 10
 	// maxRest bounds what a Retry-After is believed.
@@ -68,13 +71,14 @@ func NewPusher(config PusherConfig) *Pusher {
 		client: &http.Client{
 			Timeout: config.Timeout,
 			Transport: &http.Transport{
-				Proxy:               nil, // a proxy would connect where the guard does not look
-				DialContext:         dialer.DialContext,
-				TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: config.Roots}, // RFC 8935 section 3
-				TLSHandshakeTimeout: config.Timeout / 2,
-				ForceAttemptHTTP2:   true,
-				MaxIdleConnsPerHost: atOnce,
-				IdleConnTimeout:     time.Minute,
+				Proxy:                  nil, // a proxy would connect where the guard does not look
+				DialContext:            dialer.DialContext,
+				TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: config.Roots}, // RFC 8935 section 3
+				TLSHandshakeTimeout:    config.Timeout / 2,
+				ForceAttemptHTTP2:      true,
+				MaxIdleConnsPerHost:    atOnce,
+				MaxResponseHeaderBytes: maxHeaders,
+				IdleConnTimeout:        time.Minute,
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
@@ -141,7 +145,7 @@ func (p *Pusher) drain(ctx context.Context, id string) error {
 			running.Go(func() { results[i] = p.push(settling, s, d) })
 		}
 		running.Wait()
-		if err := p.config.Store.SettlePushes(settling, s, results, p.config.Now()); err != nil && !errors.Is(err, change.ErrConflict) {
+		if err := p.config.Store.SettlePushes(settling, s, results, p.config.Now()); err != nil {
 			return fmt.Errorf("signal: settle pushes: %w", err)
 		}
 		p.report(settling, results)
@@ -185,7 +189,7 @@ func (p *Pusher) push(ctx context.Context, s Stream, d Delivery) PushResult {
 	case status == http.StatusTooManyRequests || status >= 500:
 		return p.postponed(d, "answer "+strconv.Itoa(status), p.rest(response.Header.Get("Retry-After")))
 	default:
-		return PushResult{Delivery: d, Outcome: Refused, Why: refusalOf(status, response.Header.Get("Content-Type"), body)}
+		return PushResult{Delivery: d, Outcome: Refused, Why: strings.NewReplacer(secretsOf(s.Authorization)...).Replace(refusalOf(status, response.Header.Get("Content-Type"), body))}
 	}
 }
 
@@ -258,6 +262,15 @@ func refusalOf(status int, contentType string, body []byte) string {
 	return "answer " + strconv.Itoa(status)
 }
 
+// secretsOf are the parts of a header that a receiver may repeat in its answer, each with what stands for it.
+func secretsOf(header secret.Text) []string {
+	if header.Empty() {
+		return nil
+	}
+	whole, shown := header.Reveal(), "[authorization]"
+	return []string{whole, shown, whole[strings.LastIndexByte(whole, ' ')+1:], shown}
+}
+
 // maxWhy bounds what is kept of a receiver's reason, in bytes.
 const maxWhy = 300
 
@@ -268,7 +281,7 @@ func refusalText(e SETError) string {
 		text += ": " + e.Description
 	}
 	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r

@@ -181,7 +181,11 @@ func TestRing(t *testing.T) {
 	published := func(r *signal.Ring) []string {
 		t.Helper()
 		var ids []string
-		for _, k := range r.JWKS(t.Context()) {
+		listed, err := r.JWKS(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range listed {
 			ids = append(ids, k.ID)
 		}
 		return ids

@@ -158,8 +158,9 @@ func (t *Transmitter) SetStatus(ctx context.Context, actor access.Actor, id stri
 		err = checkText("reason", reason, maxReason)
 	}
 	if err == nil {
-		s.Status, s.Reason = status, reason
-		err = t.store.SaveStream(ctx, Saving{Stream: s, Drop: status == Disabled, Event: t.event(actor, id, origin, audit.StreamChanged, "status "+string(status))})
+		var drop bool
+		s, drop = s.to(status, reason)
+		err = t.store.SaveStream(ctx, Saving{Stream: s, Drop: drop, Event: t.event(actor, id, origin, audit.StreamChanged, "status "+string(status))})
 	}
 	if err != nil {
 		return Stream{}, t.refuse(ctx, actor, id, origin, err)
@@ -260,14 +261,25 @@ func (t *Transmitter) Expire(ctx context.Context) error {
 // wake wakes whoever delivers the stream.
 func (t *Transmitter) wake(id string) { t.hub.Wake(change.Heard{StreamID: id, Push: true}) }
 
+// to is the stream with another status, and whether what waits on it is dropped: what a disabled stream still holds would be overdue
+// when it is enabled, and disable it again. An enabled one delivers at once, whatever the receiver was like before.
+func (s Stream) to(status Status, reason string) (_ Stream, drop bool) {
+	drop = status == Disabled || s.Status == Disabled
+	if status == Enabled {
+		s.Failures, s.ResumeAt, s.LastError = 0, nil, ""
+	}
+	s.Status, s.Reason = status, reason
+	return s, drop
+}
+
 // statusSet is the transmitter's own change of a status: it is told before anything else (SSF 1.0 section 8.1.5).
 func statusSet(s Stream, status Status, reason string, now time.Time) Saving {
-	s.Status, s.Reason = status, reason
+	s, drop := s.to(status, reason)
 	claims := struct {
 		Status Status `json:"status"`
 		Reason string `json:"reason,omitempty"`
 	}{status, reason}
-	return Saving{Stream: s, Drop: status == Disabled, Tell: []Delivery{aboutItself(s, aboutStatus, StreamUpdated, claims, now)}}
+	return Saving{Stream: s, Drop: drop, Tell: []Delivery{aboutItself(s, aboutStatus, StreamUpdated, claims, now)}}
 }
 
 func verification(s Stream, state *string, now time.Time) Delivery {

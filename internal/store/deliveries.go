@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -146,33 +147,36 @@ func (s *Store) signal(tx *gorm.DB, c change.Change, to audience, ended []string
 func (s *Store) Verify(ctx context.Context, d signal.Delivery, since time.Time) (last time.Time, queued bool, err error) {
 	err = s.transaction(ctx, func(tx *gorm.DB) error {
 		last, queued = time.Time{}, false
-		var rows []struct {
-			VerifiedAt *time.Time
-			Status     string
-		}
-		err := tx.Raw("SELECT verified_at, status FROM streams WHERE id = ?"+s.dialect.forUpdate(), d.StreamID).Scan(&rows).Error
+		var statuses []string // one statement: what waits for a lock on the stream holds up every change that it hears of
+		err := tx.Raw("UPDATE streams SET verified_at = ? WHERE id = ? AND (verified_at IS NULL OR verified_at <= ?) RETURNING status",
+			moment(d.CreatedAt), d.StreamID, moment(since)).Scan(&statuses).Error
 		if err != nil {
 			return err
 		}
-		if len(rows) == 0 {
-			return signal.ErrNotFound
-		}
-		if at := rows[0].VerifiedAt; at != nil {
-			last = moment(*at)
-		}
-		if last.After(moment(since)) {
-			return nil
-		}
-		queued = true
-		if err := tx.Exec("UPDATE streams SET verified_at = ? WHERE id = ?", moment(d.CreatedAt), d.StreamID).Error; err != nil {
+		if len(statuses) == 0 {
+			last, err = verifiedAt(tx, d.StreamID)
 			return err
 		}
-		if rows[0].Status == string(signal.Disabled) { // it holds nothing
+		queued = true
+		if statuses[0] == string(signal.Disabled) { // it holds nothing
 			return nil
 		}
 		return queue(tx, []signal.Delivery{d})
 	})
 	return last, queued, err
+}
+
+// verifiedAt returns when the last verification of a stream was queued.
+func verifiedAt(tx *gorm.DB, id string) (time.Time, error) {
+	var rows []struct{ VerifiedAt time.Time }
+	err := tx.Raw("SELECT verified_at FROM streams WHERE id = ?", id).Scan(&rows).Error
+	if err == nil && len(rows) == 0 {
+		err = signal.ErrNotFound
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	return moment(rows[0].VerifiedAt), nil
 }
 
 // window is how many of the oldest waiting events are looked at for those that can be handed out: the first one of each user
@@ -226,10 +230,10 @@ func (s *Store) SettlePoll(ctx context.Context, id string, acknowledged []string
 				return err
 			}
 		}
-		for jti, why := range refused {
+		for _, jti := range slices.Sorted(maps.Keys(refused)) { // in one order, so that two answers at once do not wait for each other
 			var dead []deliveryRow
 			err := tx.Raw("UPDATE stream_deliveries SET dead_at = ?, dead_why = ? WHERE stream_id = ? AND jti = ? AND dead_at IS NULL RETURNING *",
-				moment(now), why, id, jti).Scan(&dead).Error
+				moment(now), refused[jti], id, jti).Scan(&dead).Error
 			if err != nil {
 				return err
 			}
@@ -264,6 +268,7 @@ func (s *Store) Pushable(ctx context.Context, now time.Time) ([]string, error) {
 func (s *Store) ClaimPushes(ctx context.Context, id string, now, until time.Time, limit int) (signal.Stream, []signal.Delivery, error) {
 	var stream signal.Stream
 	var claimed []deliveryRow
+	var sealed []byte
 	lease := uuid.NewString()
 	err := s.transaction(ctx, func(tx *gorm.DB) error {
 		claimed = nil
@@ -275,11 +280,7 @@ func (s *Store) ClaimPushes(ctx context.Context, id string, now, until time.Time
 		if stream, err = streamOf(rows[0]); err != nil {
 			return err
 		}
-		if rows[0].Sealed != nil {
-			if stream.Authorization, err = s.sealer.Open(sealedHeader, stream.ID, rows[0].Sealed); err != nil {
-				return err
-			}
-		}
+		sealed = rows[0].Sealed
 		if stream.Failures > 0 {
 			limit = 1 // a single one tells whether the receiver is back
 		}
@@ -289,6 +290,9 @@ func (s *Store) ClaimPushes(ctx context.Context, id string, now, until time.Time
 			" AND sequence = (SELECT min(e.sequence) FROM stream_deliveries e WHERE e.stream_id = d.stream_id AND e.subject = d.subject AND e.dead_at IS NULL)"+
 			" ORDER BY due_at, sequence LIMIT ?"+s.dialect.skipLocked()+") RETURNING *", lease, moment(until), id, moment(now), limit).Scan(&claimed).Error
 	})
+	if err == nil && len(claimed) > 0 && sealed != nil { // with a lease: one that cannot be opened is tried when that is over, not at once
+		stream.Authorization, err = s.sealer.Open(sealedHeader, stream.ID, sealed)
+	}
 	return stream, deliveries(claimed), err
 }
 
@@ -366,7 +370,8 @@ func (s *Store) DeadLetters(ctx context.Context, id string, limit int) ([]signal
 	return deliveries(rows), s.translate(err)
 }
 
-// Revive lets dead letters of a stream be delivered again: those with the jtis or, if there are none, all.
+// Revive lets dead letters of a stream be delivered again: those with the jtis or, if there are none, all. Why they were refused
+// stays with them: they do not count as overdue, however old they are.
 func (s *Store) Revive(ctx context.Context, id string, jtis []string, now time.Time, event audit.Event) (int, error) {
 	revived := 0
 	err := s.transaction(ctx, func(tx *gorm.DB) error {
@@ -374,7 +379,7 @@ func (s *Store) Revive(ctx context.Context, id string, jtis []string, now time.T
 		if len(jtis) > 0 {
 			where, values = where+" AND jti IN ?", append(values, jtis)
 		}
-		update := tx.Exec("UPDATE stream_deliveries SET dead_at = NULL, dead_why = '', attempts = 0, due_at = ? WHERE "+where, values...)
+		update := tx.Exec("UPDATE stream_deliveries SET dead_at = NULL, attempts = 0, due_at = ? WHERE "+where, values...)
 		revived = int(update.RowsAffected)
 		if update.Error != nil || revived == 0 {
 			return update.Error

@@ -167,6 +167,7 @@ func (s *Store) transaction(ctx context.Context, work func(tx *gorm.DB) error) e
 			return s.translate(err)
 		}
 	}
+	s.log.WarnContext(ctx, "a transaction was given up: the database asked for another try each time", "tries", transactionTries, "error", err.Error())
 	return s.translate(err)
 }
 
@@ -181,7 +182,7 @@ func (s *Store) translate(err error) error {
 	case errors.Is(err, gorm.ErrRecordNotFound):
 		return session.ErrNotFound
 	case s.dialect.retryable(err):
-		return fmt.Errorf("%w: %w", change.ErrConflict, err)
+		return fmt.Errorf("%w: %w", change.ErrUnavailable, err) // nobody else changed what this was about
 	case isConnectionError(err):
 		return fmt.Errorf("%w: %w", change.ErrUnavailable, err)
 	}

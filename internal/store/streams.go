@@ -177,7 +177,8 @@ func (s *Store) SetRule(ctx context.Context, id string, r signal.Rule, event aud
 		if err := tx.Exec("DELETE FROM stream_rules WHERE "+where, values...).Error; err != nil {
 			return err
 		}
-		err := tx.Exec("INSERT INTO stream_rules (stream_id, account_id, user_id, included) VALUES (?, ?, ?, ?)",
+		err := tx.Exec("INSERT INTO stream_rules (stream_id, account_id, user_id, included) VALUES (?, ?, ?, ?)"+
+			" ON CONFLICT (stream_id, account_id, user_id) DO UPDATE SET included = excluded.included", // the same is asked for twice at once
 			id, r.AccountID, string(r.UserID), r.Included).Error
 		if err != nil {
 			return err
@@ -199,11 +200,11 @@ func (s *Store) AccountOf(ctx context.Context, id user.ID) (string, error) {
 	return accounts[0], nil
 }
 
-// OverdueStreams returns the streams that deliver, or hold, something that was queued before the given time.
+// OverdueStreams returns the streams that deliver, or hold, something that was queued before the given time and never refused.
 func (s *Store) OverdueStreams(ctx context.Context, before time.Time) ([]signal.Stream, error) {
 	var rows []streamRow
 	err := s.query(ctx).Raw("SELECT * FROM streams WHERE status <> 'disabled' AND (SELECT created_at FROM stream_deliveries"+
-		" WHERE stream_id = streams.id AND dead_at IS NULL ORDER BY sequence LIMIT 1) < ?", moment(before)).Scan(&rows).Error
+		" WHERE stream_id = streams.id AND dead_at IS NULL AND dead_why = '' ORDER BY sequence LIMIT 1) < ?", moment(before)).Scan(&rows).Error
 	if err != nil {
 		return nil, s.translate(err)
 	}

@@ -75,6 +75,8 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		"SSF-08 events are handed out in order for each subject":   testHandout,
 		"PSH-05 claims of pushes are exclusive, and end":           testClaims,
 		"PSH-03 PSH-04 pushes are settled":                         testSettling,
+		"SSF-08 what was revived is not overdue":                   testRevived,
+		"equal rules for subjects at once are one":                 testParallelRules,
 		"event keys are sealed and one of two new ones wins":       testEventKeys,
 		"migrating again does nothing":                             testMigrateAgain,
 		"AZ-16 a change that fails half-way leaves no trace":       testHalfWay,

@@ -357,6 +357,41 @@ func deadLetters(t *testing.T, s *store.Store, id string, now time.Time) {
 	claimedAt(t, s, id, now.Add(time.Hour), "bo-1")
 }
 
+// A dead letter that is delivered again is of long ago, which is no reason to give its stream up; what waits beside it is.
+func testRevived(t *testing.T, s *store.Store) {
+	ctx := context.Background()
+	create(t, s, alex(), with(alex(), "bo-1", "bo"))
+	made := stream(t, s, "pusher", signal.Push)
+	renameTimes(t, s, "alex-1", 1)
+	found, claimed := claimedAt(t, s, made.ID, Now(), "alex-1")
+	must(t, s.SettlePushes(ctx, found, []signal.PushResult{{Delivery: claimed[0], Outcome: signal.Refused, Why: "answer 400"}}, Now()))
+	overdue := func() int {
+		streams, err := s.OverdueStreams(ctx, Now().Add(time.Hour))
+		must(t, err)
+		return len(streams)
+	}
+	_, err := s.Revive(ctx, made.ID, nil, Now(), event(audit.StreamChanged, user.User{AccountID: "demo"}))
+	if must(t, err); overdue() != 0 {
+		t.Error("a stream is given up for what was revived")
+	}
+	renameTimes(t, s, "bo-1", 1)
+	if overdue() != 1 {
+		t.Error("a stream is not given up for what waits")
+	}
+}
+
+// A receiver that asks for the same subject again before it was answered gets no error.
+func testParallelRules(t *testing.T, s *store.Store) {
+	create(t, s, alex())
+	made := stream(t, s, "router", signal.Poll)
+	for _, err := range parallel(8, func(int) error {
+		told := event(audit.StreamChanged, user.User{AccountID: "demo"})
+		return s.SetRule(context.Background(), made.ID, signal.Rule{AccountID: "demo", UserID: "alex-1", Included: true}, told)
+	}) {
+		must(t, err)
+	}
+}
+
 func testEventKeys(t *testing.T, s *store.Store) {
 	ctx := context.Background()
 	key := func(i int) signal.StoredKey {

@@ -119,5 +119,8 @@ func parse(set []byte) (map[string]*rsa.PublicKey, error) {
 			known[jwk.ID] = &rsa.PublicKey{N: modulus, E: 65537}
 		}
 	}
+	if len(known) == 0 { // the service may not know its own keys right now: those at hand stay
+		return nil, errors.New("no usable key")
+	}
 	return known, nil
 }

@@ -58,6 +58,9 @@ func (p *Poller) Run(ctx context.Context) error {
 			pause = firstPause
 			continue
 		}
+		if len(say.Ack) > 0 { // others were handled: one that never is must not hold them up
+			pause = firstPause
+		}
 		_ = p.wait(ctx, pause) // an end of the context is seen above
 		pause = min(2*pause, lastPause)
 	}
