@@ -149,7 +149,7 @@ func TestPush_form(t *testing.T) {
 			l.idle()
 		}
 		s.want(l.pollRaw(map[string]any{}), http.StatusBadRequest, "malformed_request") // it is pushed
-		e.answers(func(w http.ResponseWriter, r *http.Request) { // a receiver that repeats what it did not believe
+		e.answers(func(w http.ResponseWriter, r *http.Request) {                        // a receiver that repeats what it did not believe
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusUnauthorized)
 			_, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
