@@ -31,9 +31,12 @@ type signals struct {
 	dead        prometheus.Gauge
 }
 
-func newSignals(w wiring, m *metrics) *signals {
+func newSignals(ctx context.Context, w wiring, m *metrics) (*signals, error) {
 	hub := signal.NewHub()
 	ring := signal.NewRing(w.store, w.settings.SigningKeyMaxAge, w.now)
+	if err := ring.Tend(ctx); err != nil { // from now on the keys are published even while the database is away
+		return nil, err
+	}
 	outcomes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "credentials_signals_total", Help: "Events handed to receivers: delivered, postponed or refused.",
 	}, []string{"outcome"})
@@ -64,7 +67,7 @@ func newSignals(w wiring, m *metrics) *signals {
 			Store: w.store, Signer: signal.NewSigner(issuer, ring), Hub: hub, Allowed: w.settings.SignalsAllowedNetworks, Every: signalsEvery,
 			Report: report, Now: w.now,
 		}),
-	}
+	}, nil
 }
 
 // look finds events that another replica has queued for those who wait at this one.

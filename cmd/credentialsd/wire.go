@@ -112,7 +112,10 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
-	others := newSignals(w, measures)
+	others, err := newSignals(ctx, w, measures)
+	if err != nil {
+		return nil, err
+	}
 	saving := announcing{Store: s, hub: others.hub}
 	outgoing := newPost(w, measures)
 	notices := notice.NewComposer(outgoing != nil)

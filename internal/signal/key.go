@@ -193,13 +193,13 @@ const freshFor = time.Minute
 const loadWithin = 2 * time.Second
 
 // JWKS returns the public keys, also those that do not sign yet. The first may have been made and used by another replica a moment
-// ago, so that the store is asked while there is none. A set without keys is believed: while there are none at hand and the store
-// does not answer, it is an error.
+// ago, so that the store is asked while there is none. When it does not answer, what it said last counts; it is an error only if
+// it never did (see Tend), since a set without keys is believed.
 func (r *Ring) JWKS(ctx context.Context) ([]JWK, error) {
 	if r.outdated() {
 		bounded, cancel := context.WithTimeout(ctx, loadWithin)
 		defer cancel()
-		if _, err := r.load(bounded); err != nil && r.empty() {
+		if _, err := r.load(bounded); err != nil && !r.known() {
 			return nil, err
 		}
 	}
@@ -213,10 +213,10 @@ func (r *Ring) JWKS(ctx context.Context) ([]JWK, error) {
 	return keys, nil
 }
 
-func (r *Ring) empty() bool {
+func (r *Ring) known() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.keys) == 0
+	return !r.loaded.IsZero()
 }
 
 func (r *Ring) outdated() bool {

@@ -229,6 +229,25 @@ func TestRing(t *testing.T) {
 	}
 }
 
+// OPS-01: while the store is away the set is what the store said last, keys or none; nothing is made up before it ever answered.
+func TestRing_storeAway(t *testing.T) {
+	t.Parallel()
+	s := open(t, begin)
+	looked, strange := signal.NewRing(s, 90*24*time.Hour, begin), signal.NewRing(s, 90*24*time.Hour, begin)
+	if err := looked.Tend(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := looked.JWKS(t.Context()); err != nil || len(keys) != 0 {
+		t.Errorf("%d keys, %v", len(keys), err)
+	}
+	if _, err := strange.JWKS(t.Context()); err == nil {
+		t.Error("a set without keys came from a store that never answered")
+	}
+}
+
 // keyOf returns the key id in a SET's header.
 func keyOf(t *testing.T, raw string) string {
 	t.Helper()
