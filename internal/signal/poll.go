@@ -3,10 +3,12 @@ package signal
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/salesexec/credentials/internal/access"
 	"github.com/salesexec/credentials/internal/change"
@@ -115,13 +117,18 @@ func (t *Transmitter) handout(ctx context.Context, s Stream, limit int, wait tim
 }
 
 func (t *Transmitter) polled(ctx context.Context, s Stream, handed []Delivery, more bool) (Polled, error) {
+	sets := make([]string, len(handed))
+	var signing errgroup.Group // a signature takes a millisecond, and there may be a hundred
+	signing.SetLimit(runtime.GOMAXPROCS(0))
+	for i, d := range handed {
+		signing.Go(func() (err error) { sets[i], err = t.signer.SET(ctx, s, d); return err })
+	}
+	if err := signing.Wait(); err != nil {
+		return Polled{}, err
+	}
 	answer := Polled{SETs: make(map[string]string, len(handed)), More: more}
-	for _, d := range handed {
-		set, err := t.signer.SET(ctx, s, d)
-		if err != nil {
-			return Polled{}, err
-		}
-		answer.SETs[d.JTI] = set
+	for i, d := range handed {
+		answer.SETs[d.JTI] = sets[i]
 	}
 	return answer, nil
 }
