@@ -35,9 +35,7 @@ func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, err
 			func() error { return redeem(tx, c) },
 			func() error { return s.updateUser(tx, c, &result) },
 			func() error { return s.create(tx, c.Create) },
-			func() error { return s.holdIdentifiers(tx, c) },
-			func() error { return s.release(tx, c.Release) },
-			func() error { return s.claim(tx, c.Claim, c.At) },
+			func() error { return s.exchange(tx, c) },
 			func() error { return free(tx, c.Free, c.At) },
 			func() error { return s.rename(tx, c.Rename) },
 			func() error { return s.renew(tx, c.Renew) },
@@ -181,37 +179,42 @@ func (s *Store) updateUser(tx *gorm.DB, c change.Change, result *change.Result) 
 	return change.ErrConflict
 }
 
-// holdIdentifiers takes the identifiers that a change gives up and claims in one order, so that two users who want each
-// other's names do not wait for each other until the database notices.
-func (s *Store) holdIdentifiers(tx *gorm.DB, c change.Change) error {
-	var keys []string
+// exchange gives up and claims identifiers in the order of their keys, so that two users who want each other's names do not wait
+// for each other until the database notices. A key that is there twice is given up before it is claimed, and claimed once as
+// username and once as e-mail.
+func (s *Store) exchange(tx *gorm.DB, c change.Change) error {
+	type step struct {
+		key string
+		run func() error
+	}
+	var steps []step
 	for _, r := range c.Release {
-		keys = append(keys, r.Key)
+		steps = append(steps, step{r.Key, func() error { return s.release(tx, r) }})
 	}
-	for _, claim := range c.Claim {
-		keys = append(keys, claim.Key)
+	for i, claim := range c.Claim {
+		steps = append(steps, step{claim.Key, func() error { return s.claim(tx, c.Claim[i:i+1], c.At) }})
 	}
-	if len(keys) < 2 {
-		return nil
+	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.key, b.key) })
+	for _, one := range steps {
+		if err := one.run(); err != nil {
+			return err
+		}
 	}
-	var held []string
-	return tx.Raw("SELECT key FROM identifiers WHERE key IN ? ORDER BY key"+s.dialect.forUpdate(), keys).Scan(&held).Error
+	return nil
 }
 
-func (s *Store) release(tx *gorm.DB, releases []change.Release) error {
-	for _, r := range releases {
-		given, other := "is_email", "is_username"
-		if r.Username {
-			given, other = other, given
-		}
-		update := tx.Exec("UPDATE identifiers SET "+given+" = ?, held_until = CASE WHEN "+other+" THEN NULL ELSE CAST(? AS "+s.dialect.timeType()+") END"+
-			" WHERE key = ? AND user_id = ?", false, moment(r.HeldUntil), r.Key, string(r.UserID))
-		if update.Error != nil {
-			return update.Error
-		}
-		if update.RowsAffected != 1 {
-			return change.ErrConflict
-		}
+func (s *Store) release(tx *gorm.DB, r change.Release) error {
+	given, other := "is_email", "is_username"
+	if r.Username {
+		given, other = other, given
+	}
+	update := tx.Exec("UPDATE identifiers SET "+given+" = ?, held_until = CASE WHEN "+other+" THEN NULL ELSE CAST(? AS "+s.dialect.timeType()+") END"+
+		" WHERE key = ? AND user_id = ?", false, moment(r.HeldUntil), r.Key, string(r.UserID))
+	if update.Error != nil {
+		return update.Error
+	}
+	if update.RowsAffected != 1 {
+		return change.ErrConflict
 	}
 	return nil
 }
@@ -235,18 +238,8 @@ const claimConflict = ` ON CONFLICT (key) DO UPDATE SET user_id = excluded.user_
     is_email = identifiers.is_email OR excluded.is_email, held_until = NULL
 WHERE identifiers.user_id = excluded.user_id OR identifiers.held_until <= ?`
 
-// claim takes identifiers one after the other: a key may be there twice, as username and as e-mail.
+// claim takes identifiers with different keys in one statement: all of them, or the transaction is to be given up.
 func (s *Store) claim(tx *gorm.DB, claims []change.Claim, now time.Time) error {
-	for i := range claims {
-		if err := s.claimAtOnce(tx, claims[i:i+1], now); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// claimAtOnce takes identifiers with different keys in one statement: all of them, or the transaction is to be given up.
-func (s *Store) claimAtOnce(tx *gorm.DB, claims []change.Claim, now time.Time) error {
 	rows := make([]identifierRow, len(claims))
 	for i, c := range claims {
 		rows[i] = identifierRow{Key: c.Key, UserID: string(c.UserID), AccountID: c.AccountID, IsUsername: c.IsUsername, IsEmail: c.IsEmail}

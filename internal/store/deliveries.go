@@ -70,11 +70,12 @@ func queue(tx *gorm.DB, list []signal.Delivery) error {
 	return tx.Create(&rows).Error
 }
 
-// hearer is a stream that hears of a change.
+// hearer is a stream that hears of a change, with the user that it is about.
 type hearer struct {
 	ID        string
 	Method    string
 	Requested *string
+	User      userRow `gorm:"embedded;embeddedPrefix:u_"`
 }
 
 // audience is who hears of a change, and what the changed user was like before.
@@ -90,7 +91,7 @@ func (s *Store) gather(tx *gorm.DB, c change.Change) (audience, error) {
 	if id == "" {
 		return found, nil
 	}
-	err := tx.Raw(`SELECT s.id, s.method, s.requested FROM streams s JOIN clients c ON c.id = s.client_id
+	err := tx.Raw("SELECT s.id, s.method, s.requested, "+userColumns()+` FROM streams s JOIN clients c ON c.id = s.client_id JOIN users ON users.id = @user
 LEFT JOIN stream_rules one ON one.stream_id = s.id AND one.account_id = @account AND one.user_id = @user
 LEFT JOIN stream_rules whole ON whole.stream_id = s.id AND whole.account_id = @account AND whole.user_id = ''
 LEFT JOIN stream_rules every ON every.stream_id = s.id AND every.account_id = '*' AND every.user_id = ''
@@ -99,11 +100,7 @@ AND COALESCE(one.included, whole.included, every.included, true)`+s.dialect.keyS
 	if err != nil || len(found.hearers) == 0 || c.User == nil {
 		return found, err
 	}
-	var rows []userRow
-	if err := tx.Where("id = ?", string(id)).Find(&rows).Error; err != nil || len(rows) == 0 {
-		return found, err
-	}
-	before, err := rows[0].user()
+	before, err := found.hearers[0].User.user()
 	found.before = &before
 	return found, err
 }

@@ -133,12 +133,16 @@ func columns(table, prefix string, names ...string) string {
 	return strings.Join(listed, ", ")
 }
 
-// memberColumns are the columns of a memberRow; sessionColumns, of a sessionRow.
-func memberColumns() string {
+// userColumns are the columns of a userRow with the prefix u_.
+func userColumns() string {
 	return columns("users", "u_", "id", "account_id", "team", "role", "also_manages", "display_name", "status", "username", "email",
 		"email_verified", "pending_email", "pending_email_until", "password_hash", "password_set_by", "password_changed_at", "must_change", "temporary_until",
-		"password_disabled_at", "generation", "generation_since", "version", "revision", "last_sign_in_at", "created_at") + ", " +
-		columns("accounts", "a_", accountColumns()...)
+		"password_disabled_at", "generation", "generation_since", "version", "revision", "last_sign_in_at", "created_at")
+}
+
+// memberColumns are the columns of a memberRow.
+func memberColumns() string {
+	return userColumns() + ", " + columns("accounts", "a_", accountColumns()...)
 }
 
 const fromMembers = " FROM users JOIN accounts ON accounts.id = users.account_id "
@@ -220,7 +224,7 @@ func (s *Store) addUsers(tx *gorm.DB, users []user.User, events []audit.Event) e
 		}
 		return err
 	}
-	if err := s.claimAtOnce(tx, claims, users[0].CreatedAt); err != nil {
+	if err := s.claim(tx, claims, users[0].CreatedAt); err != nil {
 		return err
 	}
 	if _, err := insertRows(s, tx, names, ""); err != nil {
