@@ -63,7 +63,7 @@ func (s *Store) Client(ctx context.Context, id string) (client.Client, error) {
 		return client.Client{}, session.ErrNotFound
 	}
 	var row clientRow
-	err := s.query(ctx).Where("id = ?", id).Take(&row).Error
+	err := s.byKey(ctx).Where("id = ?", id).Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return client.Client{}, session.ErrNotFound
 	}

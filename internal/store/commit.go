@@ -22,7 +22,7 @@ import (
 func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, error) {
 	var result change.Result
 	err := s.transaction(ctx, func(tx *gorm.DB) error {
-		result = change.Result{}
+		result, tx = change.Result{}, s.dialect.byKey(tx)
 		var others audience
 		var ended []string
 		for _, step := range []func() error{

@@ -40,3 +40,10 @@ func (s *Store) ExplainUses(ctx context.Context, users []user.ID) (string, error
 	err := s.query(ctx).Raw("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) "+usesStatement, users, users).Scan(&lines).Error
 	return strings.Join(lines, "\n"), err
 }
+
+// KeptPlans returns the statements that one of the store's connections to PostgreSQL keeps a plan of.
+func (s *Store) KeptPlans(ctx context.Context) ([]string, error) {
+	var statements []string
+	err := s.query(ctx).Raw("SELECT statement FROM pg_prepared_statements WHERE generic_plans > ?", 0).Scan(&statements).Error
+	return statements, err
+}

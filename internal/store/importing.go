@@ -63,10 +63,7 @@ var errTaken = errors.New("store: entries are taken")
 func (s *Store) ImportUsers(ctx context.Context, load importing.Load) ([]importing.Taken, error) {
 	var taken []importing.Taken
 	err := s.transaction(ctx, func(tx *gorm.DB) error {
-		taken = nil
-		if err := s.expectManyRows(tx); err != nil {
-			return err
-		}
+		taken, tx = nil, s.dialect.byKey(tx)
 		for _, account := range load.Accounts {
 			if err := s.addAccount(tx, account); err != nil {
 				return err
@@ -91,14 +88,6 @@ func (s *Store) ImportUsers(ctx context.Context, load importing.Load) ([]importi
 		err = nil
 	}
 	return taken, err
-}
-
-func (s *Store) expectManyRows(tx *gorm.DB) error {
-	statement := s.dialect.manyRows()
-	if statement == "" {
-		return nil
-	}
-	return tx.Exec(statement).Error
 }
 
 // importBatch writes entries all at once and, when something of them is taken, one by one, to find out what.

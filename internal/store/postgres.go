@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"net"
@@ -36,8 +37,9 @@ func postgresDialect(url string) (gorm.Dialector, dialect, error) {
 	config.RuntimeParams["timezone"] = "UTC"
 	config.RuntimeParams["statement_timeout"] = strconv.FormatInt(statementTimeout.Milliseconds(), 10)
 	config.RuntimeParams["lock_timeout"] = strconv.FormatInt(lockTimeout.Milliseconds(), 10)
-	// A statement is planned for its values: the plan that fits any pattern and any team reads all users.
-	config.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
+	// A statement is planned for its values, each time: the plan that fits any pattern and any team reads all users, and the one that
+	// fits an empty queue all of a full one. See byKey for the others.
+	config.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	dialector := &postgres.Dialector{Config: &postgres.Config{Conn: stdlib.OpenDB(*config)}}
 	return postgresDialector{dialector}, postgresQuirks{}, nil
 }
@@ -57,8 +59,30 @@ func (postgresQuirks) timeType() string   { return "timestamptz" }
 
 func (postgresQuirks) keyShare(table string) string { return " FOR KEY SHARE OF " + table }
 
-// manyRows keeps the plans of the checks of foreign keys, which would be made anew for every row.
-func (postgresQuirks) manyRows() string { return "SET LOCAL plan_cache_mode = auto" }
+func (postgresQuirks) byKey(tx *gorm.DB) *gorm.DB {
+	keyed := tx.Session(&gorm.Session{NewDB: true, Context: tx.Statement.Context})
+	keyed.Statement.ConnPool = prepared{keyed.Statement.ConnPool}
+	return keyed
+}
+
+// prepared keeps statements prepared on their connection, where PostgreSQL soon keeps their plans as well: to plan a statement
+// that finds one row takes longer than to run it.
+type prepared struct{ gorm.ConnPool }
+
+// ExecContext runs a statement that returns no rows.
+func (p prepared) ExecContext(ctx context.Context, query string, values ...any) (sql.Result, error) {
+	return p.ConnPool.ExecContext(ctx, query, append([]any{pgx.QueryExecModeCacheStatement}, values...)...)
+}
+
+// QueryContext runs a statement that returns rows.
+func (p prepared) QueryContext(ctx context.Context, query string, values ...any) (*sql.Rows, error) {
+	return p.ConnPool.QueryContext(ctx, query, append([]any{pgx.QueryExecModeCacheStatement}, values...)...)
+}
+
+// QueryRowContext runs a statement that returns one row.
+func (p prepared) QueryRowContext(ctx context.Context, query string, values ...any) *sql.Row {
+	return p.ConnPool.QueryRowContext(ctx, query, append([]any{pgx.QueryExecModeCacheStatement}, values...)...)
+}
 
 // rowsFrom binds an array for each column: a list of values would have a parameter for every single one.
 func (postgresQuirks) rowsFrom(columns []reflect.Value) (text string, values []any) {

@@ -52,7 +52,7 @@ func (s *Store) Session(ctx context.Context, id string) (session.Session, sessio
 		Member  memberRow  `gorm:"embedded"`
 		Session sessionRow `gorm:"embedded;embeddedPrefix:s_"`
 	}
-	err := s.query(ctx).Raw("SELECT "+memberColumns()+", "+columns("sessions", "s_", "id", "user_id", "account_id", "generation",
+	err := s.byKey(ctx).Raw("SELECT "+memberColumns()+", "+columns("sessions", "s_", "id", "user_id", "account_id", "generation",
 		"must_change", "signed_in_at", "last_used_at", "expires_at", "ended_at", "refresh_count", "refresh_salt", "ip", "network", "user_agent")+
 		fromMembers+"JOIN sessions ON sessions.user_id = users.id WHERE sessions.id = ?", id).Scan(&rows).Error
 	if err != nil {

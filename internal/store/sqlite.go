@@ -54,7 +54,7 @@ func (sqliteQuirks) timeType() string   { return "text" }
 
 func (sqliteQuirks) keyShare(string) string { return "" }
 
-func (sqliteQuirks) manyRows() string { return "" }
+func (sqliteQuirks) byKey(tx *gorm.DB) *gorm.DB { return tx }
 
 func (sqliteQuirks) rowsFrom(columns []reflect.Value) (text string, values []any) {
 	row := "(" + strings.TrimSuffix(strings.Repeat("?, ", len(columns)), ", ") + ")"

@@ -43,8 +43,9 @@ type dialect interface {
 	keyShare(table string) string
 	// timeType is the column type of a time.
 	timeType() string
-	// manyRows is the statement that a transaction begins with which writes many rows, or "".
-	manyRows() string
+	// byKey returns a session for statements that find each row by a key, whatever the values and however many rows there are: their
+	// plans are kept.
+	byKey(tx *gorm.DB) *gorm.DB
 	// rowsFrom is what an INSERT takes its rows from, given each column's values as a slice.
 	rowsFrom(columns []reflect.Value) (text string, values []any)
 	// brokenConstraint names the constraint that an error is about, or "".
@@ -173,6 +174,9 @@ func (s *Store) transaction(ctx context.Context, work func(tx *gorm.DB) error) e
 
 // query begins a statement outside a transaction.
 func (s *Store) query(ctx context.Context) *gorm.DB { return s.db.WithContext(ctx) }
+
+// byKey begins a statement outside a transaction that finds its rows by their keys.
+func (s *Store) byKey(ctx context.Context) *gorm.DB { return s.dialect.byKey(s.query(ctx)) }
 
 // translate turns what the database says into the errors of the packages this one serves.
 func (s *Store) translate(err error) error {

@@ -109,7 +109,7 @@ func (s *Store) StreamOf(ctx context.Context, clientID string) (signal.Stream, e
 
 func (s *Store) streamWhere(ctx context.Context, where, value string) (signal.Stream, error) {
 	var rows []streamRow
-	if err := s.query(ctx).Where(where, value).Limit(1).Find(&rows).Error; err != nil {
+	if err := s.byKey(ctx).Where(where, value).Limit(1).Find(&rows).Error; err != nil {
 		return signal.Stream{}, s.translate(err)
 	}
 	if len(rows) == 0 {

@@ -99,7 +99,7 @@ func (s *Store) AllowRate(ctx context.Context, key string, n int, per time.Durat
 	window, at := emit*int64(n), now.UnixMicro()
 	var arrivals []int64
 	done := s.dialect.writing()
-	err := s.query(ctx).Raw(allowStatement, map[string]any{"key": key, "now": at, "emit": emit, "window": window}).Scan(&arrivals).Error
+	err := s.byKey(ctx).Raw(allowStatement, map[string]any{"key": key, "now": at, "emit": emit, "window": window}).Scan(&arrivals).Error
 	done()
 	if err != nil {
 		return throttle.Allowance{}, s.translate(err)

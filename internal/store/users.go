@@ -149,7 +149,7 @@ const fromMembers = " FROM users JOIN accounts ON accounts.id = users.account_id
 
 func (s *Store) member(ctx context.Context, join, where string, values ...any) (session.Member, error) {
 	var rows []memberRow
-	err := s.query(ctx).Raw("SELECT "+memberColumns()+fromMembers+join+" WHERE "+where, values...).Scan(&rows).Error
+	err := s.byKey(ctx).Raw("SELECT "+memberColumns()+fromMembers+join+" WHERE "+where, values...).Scan(&rows).Error
 	if err != nil {
 		return session.Member{}, s.translate(err)
 	}
