@@ -401,32 +401,34 @@ func (e PasswordResetJobWantedMethod) Valid() bool {
 
 // Defines values for ProblemCode.
 const (
-	ProblemCodeBodyTooLarge         ProblemCode = "body_too_large"
-	ProblemCodeConflict             ProblemCode = "conflict"
-	ProblemCodeForbidden            ProblemCode = "forbidden"
-	ProblemCodeIdentifierTaken      ProblemCode = "identifier_taken"
-	ProblemCodeInsufficientScope    ProblemCode = "insufficient_scope"
-	ProblemCodeInternal             ProblemCode = "internal"
-	ProblemCodeInvalidCredentials   ProblemCode = "invalid_credentials"
-	ProblemCodeLastAdministrator    ProblemCode = "last_administrator"
-	ProblemCodeLinkInvalid          ProblemCode = "link_invalid"
-	ProblemCodeMalformedRequest     ProblemCode = "malformed_request"
-	ProblemCodeMethodNotAllowed     ProblemCode = "method_not_allowed"
-	ProblemCodeMustChangePassword   ProblemCode = "must_change_password"
-	ProblemCodeNotFound             ProblemCode = "not_found"
-	ProblemCodeOverloaded           ProblemCode = "overloaded"
-	ProblemCodePasswordDisabled     ProblemCode = "password_disabled"
-	ProblemCodePolicyViolation      ProblemCode = "policy_violation"
-	ProblemCodePreconditionFailed   ProblemCode = "precondition_failed"
-	ProblemCodeStreamExists         ProblemCode = "stream_exists"
-	ProblemCodeThrottled            ProblemCode = "throttled"
-	ProblemCodeTooManyJobs          ProblemCode = "too_many_jobs"
-	ProblemCodeUnauthorized         ProblemCode = "unauthorized"
-	ProblemCodeUnavailable          ProblemCode = "unavailable"
-	ProblemCodeUnsupportedMediaType ProblemCode = "unsupported_media_type"
-	ProblemCodeUseSelfService       ProblemCode = "use_self_service"
-	ProblemCodeValidationFailed     ProblemCode = "validation_failed"
-	ProblemCodeWrongCurrentPassword ProblemCode = "wrong_current_password"
+	ProblemCodeBodyTooLarge          ProblemCode = "body_too_large"
+	ProblemCodeConflict              ProblemCode = "conflict"
+	ProblemCodeForbidden             ProblemCode = "forbidden"
+	ProblemCodeIdempotencyInProgress ProblemCode = "idempotency_in_progress"
+	ProblemCodeIdempotencyKeyReused  ProblemCode = "idempotency_key_reused"
+	ProblemCodeIdentifierTaken       ProblemCode = "identifier_taken"
+	ProblemCodeInsufficientScope     ProblemCode = "insufficient_scope"
+	ProblemCodeInternal              ProblemCode = "internal"
+	ProblemCodeInvalidCredentials    ProblemCode = "invalid_credentials"
+	ProblemCodeLastAdministrator     ProblemCode = "last_administrator"
+	ProblemCodeLinkInvalid           ProblemCode = "link_invalid"
+	ProblemCodeMalformedRequest      ProblemCode = "malformed_request"
+	ProblemCodeMethodNotAllowed      ProblemCode = "method_not_allowed"
+	ProblemCodeMustChangePassword    ProblemCode = "must_change_password"
+	ProblemCodeNotFound              ProblemCode = "not_found"
+	ProblemCodeOverloaded            ProblemCode = "overloaded"
+	ProblemCodePasswordDisabled      ProblemCode = "password_disabled"
+	ProblemCodePolicyViolation       ProblemCode = "policy_violation"
+	ProblemCodePreconditionFailed    ProblemCode = "precondition_failed"
+	ProblemCodeStreamExists          ProblemCode = "stream_exists"
+	ProblemCodeThrottled             ProblemCode = "throttled"
+	ProblemCodeTooManyJobs           ProblemCode = "too_many_jobs"
+	ProblemCodeUnauthorized          ProblemCode = "unauthorized"
+	ProblemCodeUnavailable           ProblemCode = "unavailable"
+	ProblemCodeUnsupportedMediaType  ProblemCode = "unsupported_media_type"
+	ProblemCodeUseSelfService        ProblemCode = "use_self_service"
+	ProblemCodeValidationFailed      ProblemCode = "validation_failed"
+	ProblemCodeWrongCurrentPassword  ProblemCode = "wrong_current_password"
 )
 
 // Valid indicates whether the value is a known member of the ProblemCode enum.
@@ -437,6 +439,10 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeConflict:
 		return true
 	case ProblemCodeForbidden:
+		return true
+	case ProblemCodeIdempotencyInProgress:
+		return true
+	case ProblemCodeIdempotencyKeyReused:
 		return true
 	case ProblemCodeIdentifierTaken:
 		return true
@@ -2026,12 +2032,14 @@ type Problem struct {
 	// | 409 | `stream_exists` | The service has a stream of events already. |
 	// | 409 | `conflict` | A concurrent change won; read again and repeat. |
 	// | 409 | `too_many_jobs` | The account has too many unfinished jobs. |
+	// | 409 | `idempotency_in_progress` | The same request with the same `Idempotency-Key` is being carried out; see `Retry-After`. |
 	// | 409 | `last_administrator` | The last active administrator of `/` cannot be disabled or demoted. |
 	// | 412 | `precondition_failed` | What is to be changed is not what `If-Match` names. |
 	// | 413 | `body_too_large` | The body is larger than 16 KiB; for a job over many users, 4 MiB. |
 	// | 415 | `unsupported_media_type` | See the headers `Accept-Patch` and `Accept`. |
 	// | 422 | `policy_violation` | The password or username does not meet the rules; see `errors`. |
 	// | 422 | `validation_failed` | Another member is wrong or missing; see `errors`. |
+	// | 422 | `idempotency_key_reused` | The `Idempotency-Key` was used for another request. |
 	// | 422 | `link_invalid` | A mailed link is unknown, used, expired or void. |
 	// | 429 | `throttled` | Too many attempts; see `Retry-After`. |
 	// | 500 | `internal` | A fault of the service; report the request id. |
@@ -2077,12 +2085,14 @@ type Problem struct {
 // | 409 | `stream_exists` | The service has a stream of events already. |
 // | 409 | `conflict` | A concurrent change won; read again and repeat. |
 // | 409 | `too_many_jobs` | The account has too many unfinished jobs. |
+// | 409 | `idempotency_in_progress` | The same request with the same `Idempotency-Key` is being carried out; see `Retry-After`. |
 // | 409 | `last_administrator` | The last active administrator of `/` cannot be disabled or demoted. |
 // | 412 | `precondition_failed` | What is to be changed is not what `If-Match` names. |
 // | 413 | `body_too_large` | The body is larger than 16 KiB; for a job over many users, 4 MiB. |
 // | 415 | `unsupported_media_type` | See the headers `Accept-Patch` and `Accept`. |
 // | 422 | `policy_violation` | The password or username does not meet the rules; see `errors`. |
 // | 422 | `validation_failed` | Another member is wrong or missing; see `errors`. |
+// | 422 | `idempotency_key_reused` | The `Idempotency-Key` was used for another request. |
 // | 422 | `link_invalid` | A mailed link is unknown, used, expired or void. |
 // | 429 | `throttled` | Too many attempts; see `Retry-After`. |
 // | 500 | `internal` | A fault of the service; report the request id. |

@@ -31,8 +31,9 @@ func TestCanary(t *testing.T) {
 			return send(http.MethodPost, "/sessions", "", map[string]string{"username": name, "password": pw})
 		}
 
+		keyed := []string{idempotencyHeader, "canary-key-0123456789"} // so that the answers are kept
 		alex := s.token("alex", demoPassword)
-		changed := s.want(patch(alex, map[string]string{"new_password": first, "current_password": demoPassword}), http.StatusOK, "")
+		changed := s.want(s.change(alex, map[string]string{"new_password": first, "current_password": demoPassword}, keyed...), http.StatusOK, "")
 		alex = changed.text("access_token")
 		s.want(patch(alex, map[string]string{"new_password": second, "current_password": wrong}), http.StatusForbidden, "wrong_current_password")
 		s.want(patch(alex, map[string]string{"new_password": "canary-", "current_password": first}), http.StatusUnprocessableEntity, "policy_violation")
@@ -53,10 +54,10 @@ func TestCanary(t *testing.T) {
 		s.want(send(http.MethodPost, bo, ada, map[string]string{"method": "canary-method"}), http.StatusUnprocessableEntity, "validation_failed")
 		send(http.MethodPost, "/oauth/token", "", "grant_type=client_credentials&client_id=demo-service&client_secret=canary-secret",
 			"Content-Type", "application/x-www-form-urlencoded")
-		temporary := s.want(s.reset(ada, s.user("wanda").ID, nil), http.StatusOK, "").text("temporary_password")
+		temporary := s.want(s.reset(ada, s.user("wanda").ID, nil, keyed...), http.StatusOK, "").text("temporary_password")
 		s.want(s.signIn("wanda", temporary), http.StatusCreated, "")
-		created := s.want(s.create(ada, asked()), http.StatusCreated, "").text("temporary_password")
-		marks = append(marks, created, temporary, changed.text("refresh_token"), ada)
+		created := s.want(s.create(ada, asked(), idempotencyHeader, "canary-key-9876543210"), http.StatusCreated, "").text("temporary_password")
+		marks = append(marks, created, temporary, changed.text("refresh_token"), changed.text("access_token"), ada)
 
 		for i, body := range shown {
 			if strings.Contains(body, "canary-") {

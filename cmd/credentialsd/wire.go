@@ -22,6 +22,7 @@ import (
 	"github.com/salesexec/credentials/internal/notice"
 	"github.com/salesexec/credentials/internal/password"
 	"github.com/salesexec/credentials/internal/password/breach"
+	"github.com/salesexec/credentials/internal/replay"
 	"github.com/salesexec/credentials/internal/review"
 	"github.com/salesexec/credentials/internal/secret"
 	"github.com/salesexec/credentials/internal/session"
@@ -130,6 +131,10 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 	credentials := credential.New(credential.Config{
 		Policy: policy, HoldTime: settings.UsernameHold, Notices: notices, Now: w.now, Log: log, Refused: measures.refused,
 	}, saving, hasher, limiter, sessions)
+	replays, err := replay.New(s, sealer, w.now)
+	if err != nil {
+		return nil, err
+	}
 	measures.outside(keys.outside)
 	resets := bulk.NewRunner(bulk.RunnerConfig{
 		Store: s, Credentials: credentials, Services: clients, Workers: max(1, hasher.Lanes()-1), Lease: settings.HashQueueTimeout + itemTime,
@@ -140,7 +145,7 @@ func wire(ctx context.Context, w wiring) (*app, error) {
 		api: httpapi.New(httpapi.Config{
 			PublicURL: settings.PublicURL, AccountURL: settings.AccountURL, Mailbox: w.mails(outgoing), AllowedOrigins: settings.AllowedOrigins, TrustedProxies: settings.TrustedProxies, RateLimit: settings.RateLimit,
 			Sessions: sessions, Credentials: credentials, Clients: clients, Trail: audit.NewTrail(s, w.now), Reviewer: review.New(s, hasher.Describe, w.now), Limiter: limiter,
-			Jobs: bulk.New(s, credentials, w.now), Signals: others.transmitter, JWKS: publicKeys(keys.issuer.JWKS, others.ring.JWKS),
+			Jobs: bulk.New(s, credentials, w.now), Replays: replays, Signals: others.transmitter, JWKS: publicKeys(keys.issuer.JWKS, others.ring.JWKS),
 			Observe: measures.served, Now: w.now, Log: log,
 		}),
 		ops: health, health: health, store: s, keys: keys, others: others, post: outgoing, resets: resets, log: log, now: w.now,

@@ -162,6 +162,7 @@ type Rule struct {
 	Scope            string    // the scope a service needs; empty: services may not call it
 	Target           Relation  // whom or what it may concern; empty: nobody in particular
 	DuringMustChange bool      // allowed to a session that may only choose a new password
+	Repeatable       bool      // honours Idempotency-Key
 	Limited          bool      // counts against the wider limit per address and subject (product.md decision 8)
 	ReadOnly         bool      // changes nothing though it is limited: a refusal is no event
 }
@@ -173,9 +174,9 @@ func Table() []Rule {
 		{Operation: "signIn", Public: true, DuringMustChange: true, Limited: true},
 		{Operation: "refreshSession", Public: true, DuringMustChange: true, Limited: true},
 		{Operation: "issueToken", Public: true, DuringMustChange: true, Limited: true},
-		{Operation: "redeemPasswordReset", Public: true, DuringMustChange: true, Limited: true},
-		{Operation: "confirmEmail", Public: true, DuringMustChange: true, Limited: true},
-		{Operation: "revertCredentials", Public: true, DuringMustChange: true, Limited: true},
+		{Operation: "redeemPasswordReset", Public: true, DuringMustChange: true, Repeatable: true, Limited: true},
+		{Operation: "confirmEmail", Public: true, DuringMustChange: true, Repeatable: true, Limited: true},
+		{Operation: "revertCredentials", Public: true, DuringMustChange: true, Repeatable: true, Limited: true},
 		{Operation: "showResetPage", Public: true, DuringMustChange: true},
 		{Operation: "showConfirmEmailPage", Public: true, DuringMustChange: true},
 		{Operation: "showRevertPage", Public: true, DuringMustChange: true},
@@ -191,7 +192,7 @@ func Table() []Rule {
 		{Operation: "signOut", Role: user.Agent, Target: Self, DuringMustChange: true, Limited: true},
 		{Operation: "getMe", Role: user.Agent, Target: Self, DuringMustChange: true},
 		{Operation: "getMyCredentials", Role: user.Agent, Target: Self, DuringMustChange: true},
-		{Operation: "changeMyCredentials", Role: user.Agent, Target: Self, DuringMustChange: true, Limited: true},
+		{Operation: "changeMyCredentials", Role: user.Agent, Target: Self, DuringMustChange: true, Repeatable: true, Limited: true},
 		{Operation: "checkPassword", Role: user.Agent, Target: Self, DuringMustChange: true, Limited: true, ReadOnly: true},
 		{Operation: "listMySessions", Role: user.Agent, Target: Self},
 		{Operation: "endMySession", Role: user.Agent, Target: Self, Limited: true},
@@ -201,19 +202,19 @@ func Table() []Rule {
 		{Operation: "listUsers", Role: user.Administrator, Scope: ScopeUsersRead, Target: Seen},
 		{Operation: "getUser", Role: user.Administrator, Scope: ScopeUsersRead, Target: Seen},
 		{Operation: "getUsernameHistory", Role: user.Administrator, Scope: ScopeUsersRead, Target: Seen},
-		{Operation: "createUser", Role: user.Administrator, Scope: ScopeUsersWrite, Target: Reached, Limited: true},
-		{Operation: "changeUser", Role: user.Administrator, Scope: ScopeUsersWrite, Target: Managed, Limited: true},
-		{Operation: "unlockUser", Role: user.Administrator, Scope: ScopeManage, Target: Managed, Limited: true},
+		{Operation: "createUser", Role: user.Administrator, Scope: ScopeUsersWrite, Target: Reached, Repeatable: true, Limited: true},
+		{Operation: "changeUser", Role: user.Administrator, Scope: ScopeUsersWrite, Target: Managed, Repeatable: true, Limited: true},
+		{Operation: "unlockUser", Role: user.Administrator, Scope: ScopeManage, Target: Managed, Repeatable: true, Limited: true},
 		{Operation: "endUserSessions", Role: user.Administrator, Scope: ScopeManage, Target: Managed, Limited: true},
-		{Operation: "changeUserCredentials", Role: user.Administrator, Scope: ScopeManage, Target: Managed, Limited: true},
-		{Operation: "lockUser", Role: user.Administrator, Scope: ScopeReset, Target: Managed, Limited: true},
-		{Operation: "resetPassword", Role: user.Administrator, Scope: ScopeReset, Target: Managed, Limited: true},
-		{Operation: "beginPasswordResetJob", Role: user.Administrator, Scope: ScopeReset, Target: Reached, Limited: true},
+		{Operation: "changeUserCredentials", Role: user.Administrator, Scope: ScopeManage, Target: Managed, Repeatable: true, Limited: true},
+		{Operation: "lockUser", Role: user.Administrator, Scope: ScopeReset, Target: Managed, Repeatable: true, Limited: true},
+		{Operation: "resetPassword", Role: user.Administrator, Scope: ScopeReset, Target: Managed, Repeatable: true, Limited: true},
+		{Operation: "beginPasswordResetJob", Role: user.Administrator, Scope: ScopeReset, Target: Reached, Repeatable: true, Limited: true},
 		{Operation: "listPasswordResetJobs", Role: user.Administrator, Scope: ScopeReset, Target: Reached},
 		{Operation: "getPasswordResetJob", Role: user.Administrator, Scope: ScopeReset, Target: Reached},
 		{Operation: "listPasswordResetJobResults", Role: user.Administrator, Scope: ScopeReset, Target: Reached},
 		{Operation: "cancelPasswordResetJob", Role: user.Administrator, Scope: ScopeReset, Target: Reached, Limited: true},
-		{Operation: "handOutTemporaryPasswords", Role: user.Administrator, Scope: ScopeReset, Target: Reached, Limited: true},
+		{Operation: "handOutTemporaryPasswords", Role: user.Administrator, Scope: ScopeReset, Target: Reached, Repeatable: true, Limited: true},
 
 		{Operation: "resolveUsername", Scope: ScopeAttribution, Target: OwnAccount},
 		{Operation: "verifyCredentials", Scope: ScopeVerify, Target: OwnAccount},

@@ -80,6 +80,16 @@ func TestTable_isInTheContract(t *testing.T) {
 	}
 }
 
+// API-05: the operations that say in the contract that they take an Idempotency-Key are those that honour it.
+func TestTable_repeatable(t *testing.T) {
+	for id, operation := range contract(t) {
+		rule, _ := access.RuleFor(id)
+		if takes := operation.Parameters.GetByInAndName(openapi3.ParameterInHeader, "Idempotency-Key") != nil; takes != rule.Repeatable {
+			t.Errorf("%s: takes an Idempotency-Key: in the contract %v, in the table %v", id, takes, rule.Repeatable)
+		}
+	}
+}
+
 // bearer tells whether the operation takes an access token, and whether it can also be called without one.
 func bearer(operation *openapi3.Operation) (tokens, optional bool) {
 	if operation.Security == nil {

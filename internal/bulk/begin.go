@@ -60,6 +60,7 @@ type Wanted struct {
 	Method    user.ResetMethod // empty: temporary
 	Reason    string
 	Origin    access.Origin
+	Keep      *change.Keep[Job] // where the answer is kept; nil: nowhere
 }
 
 // Begin begins a job. Errors: *change.RejectedError, credential.ErrNotFound for another's account, and
@@ -89,13 +90,15 @@ func (j *Jobs) begin(ctx context.Context, actor access.Actor, wanted Wanted) (Jo
 	event := audit.New(audit.JobBegun, audit.Done, actor, user.User{AccountID: wanted.AccountID}, wanted.Origin, now)
 	event.Reason = wanted.Reason
 	event.Details.Method, event.Details.Job, event.Details.Items = begun.Method, begun.ID, &audit.Items{Total: len(ids)}
+	job := Job{
+		ID: begun.ID, AccountID: begun.AccountID, Begun: begun.Begun, SessionID: begun.SessionID, Issuer: begun.Issuer, Scopes: begun.Scopes,
+		Method: wanted.Method, Reason: begun.Reason, Origin: begun.Origin, Status: change.JobQueued, CreatedAt: now.UTC().Truncate(time.Microsecond), // as the database has it
+		Items: audit.Items{Total: len(ids)},
+	}
 	_, err = j.store.Commit(context.WithoutCancel(ctx), change.Change{
 		At: now, Actor: credential.ActorGuard(actor), Service: credential.ServiceGuard(actor), Job: &begun, Audit: []audit.Event{event},
+		Replay: wanted.Keep.With(func(change.Result) Job { return job }),
 	})
-	if err != nil {
-		return Job{}, fmt.Errorf("bulk: begin a job: %w", err)
-	}
-	job, err := j.store.Job(ctx, begun.ID)
 	if err != nil {
 		return Job{}, fmt.Errorf("bulk: begin a job: %w", err)
 	}

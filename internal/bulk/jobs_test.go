@@ -51,7 +51,7 @@ func TestJobs_staleActor(t *testing.T) {
 		if _, err := h.jobs.Cancel(t.Context(), stale, running, access.Origin{}); !errors.Is(err, change.ErrConflict) {
 			t.Errorf("cancel: %v", err)
 		}
-		if handed, _, err := h.jobs.HandOut(t.Context(), stale, id, 10, access.Origin{}); !errors.Is(err, change.ErrConflict) || handed != nil {
+		if handed, err := h.jobs.HandOut(t.Context(), stale, id, bulk.Handing{Limit: 10}); !errors.Is(err, change.ErrConflict) || handed.Passwords != nil {
 			t.Errorf("hand out: %v, %v", handed, err)
 		}
 		if told := h.events(audit.PasswordHandedOut); len(told) != 0 {
@@ -71,17 +71,17 @@ func TestHandOut_parallel(t *testing.T) {
 		for range 8 {
 			running.Go(func() {
 				for {
-					handed, waiting, err := h.jobs.HandOut(t.Context(), h.actor("ada"), id, 2, access.Origin{})
+					handed, err := h.jobs.HandOut(t.Context(), h.actor("ada"), id, bulk.Handing{Limit: 2})
 					if err != nil && !errors.Is(err, change.ErrConflict) {
 						t.Error(err)
 						return
 					}
 					mu.Lock()
-					for _, one := range handed {
+					for _, one := range handed.Passwords {
 						reached[one.UserID]++
 					}
 					mu.Unlock()
-					if err == nil && waiting == 0 && len(handed) == 0 {
+					if err == nil && handed.Waiting == 0 && len(handed.Passwords) == 0 {
 						return
 					}
 				}

@@ -121,45 +121,62 @@ type HandedOut struct {
 // handOutTries bounds how often handing out starts over because another one was at it or a user was changed.
 const handOutTries = 5
 
-// HandOut hands out up to limit temporary passwords of a job, of users whom the actor manages now and whose password is
-// still the one of the job, and returns how many wait. They are gone from the database then, and it is on record who was
-// given them. Errors: credential.ErrNotFound and change.ErrConflict.
-func (j *Jobs) HandOut(ctx context.Context, actor access.Actor, id string, limit int, origin access.Origin) ([]HandedOut, int, error) {
-	handed, err := j.handOut(ctx, actor, id, limit, origin)
-	if err != nil {
-		return nil, 0, j.credentials.Refuse(ctx, actor, origin, "", err)
-	}
-	job, err := j.Job(ctx, actor, id)
-	return handed, job.Passwords, err
+// Handing is a wish for temporary passwords of a job.
+type Handing struct {
+	Limit  int // at most so many
+	Origin access.Origin
+	Keep   *change.Keep[Handout] // where the answer is kept; nil: nowhere
 }
 
-func (j *Jobs) handOut(ctx context.Context, actor access.Actor, id string, limit int, origin access.Origin) ([]HandedOut, error) {
-	job, err := j.Job(ctx, actor, id)
-	if err != nil {
-		return nil, err
-	}
+// Handout is what is handed out, and how many passwords still wait.
+type Handout struct {
+	Passwords []HandedOut
+	Waiting   int
+}
+
+// HandOut hands out temporary passwords of a job, of users whom the actor manages now and whose password is still the one of
+// the job. They are gone from the job then, and it is on record who was given them. Errors: credential.ErrNotFound and
+// change.ErrConflict.
+func (j *Jobs) HandOut(ctx context.Context, actor access.Actor, id string, wanted Handing) (Handout, error) {
 	for range handOutTries {
-		handed, guards, targets, err := j.waiting(ctx, within(actor, job.AccountID), job, limit)
-		if err != nil || len(handed) == 0 {
-			return handed, err
-		}
-		c := change.Change{
-			At: j.now(), Actor: credential.ActorGuard(actor), Service: credential.ServiceGuard(actor), HandOut: &change.HandOut{JobID: id, Users: guards},
-		}
-		for _, u := range targets {
-			event := audit.New(audit.PasswordHandedOut, audit.Done, actor, u, origin, c.At)
-			event.Details.Job = id
-			c.Audit = append(c.Audit, event)
-		}
-		_, err = j.store.Commit(context.WithoutCancel(ctx), c)
+		handed, err := j.handOut(ctx, actor, id, wanted)
 		if err == nil {
 			return handed, nil
 		}
 		if !errors.Is(err, change.ErrConflict) {
-			return nil, fmt.Errorf("bulk: hand out passwords: %w", err)
+			return Handout{}, j.credentials.Refuse(ctx, actor, wanted.Origin, "", err)
 		}
 	}
-	return nil, change.ErrConflict
+	return Handout{}, j.credentials.Refuse(ctx, actor, wanted.Origin, "", change.ErrConflict)
+}
+
+func (j *Jobs) handOut(ctx context.Context, actor access.Actor, id string, wanted Handing) (Handout, error) {
+	job, err := j.Job(ctx, actor, id)
+	if err != nil {
+		return Handout{}, err
+	}
+	handed, guards, targets, err := j.waiting(ctx, within(actor, job.AccountID), job, wanted.Limit)
+	if err != nil {
+		return Handout{}, err
+	}
+	done := Handout{Passwords: handed, Waiting: max(0, job.Passwords-len(handed))}
+	c := change.Change{
+		At: j.now(), Actor: credential.ActorGuard(actor), Service: credential.ServiceGuard(actor), Replay: wanted.Keep.With(func(change.Result) Handout { return done }),
+	}
+	if len(handed) > 0 {
+		c.HandOut = &change.HandOut{JobID: id, Users: guards}
+	} else if c.Replay == nil {
+		return done, nil
+	}
+	for _, u := range targets {
+		event := audit.New(audit.PasswordHandedOut, audit.Done, actor, u, wanted.Origin, c.At)
+		event.Details.Job = id
+		c.Audit = append(c.Audit, event)
+	}
+	if _, err := j.store.Commit(context.WithoutCancel(ctx), c); err != nil {
+		return Handout{}, fmt.Errorf("bulk: hand out passwords: %w", err)
+	}
+	return done, nil
 }
 
 // waiting finds up to limit temporary passwords that the actor may have now.

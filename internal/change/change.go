@@ -146,6 +146,35 @@ type Redeem struct {
 	Purpose Purpose
 }
 
+// Slot is the reservation of an Idempotency-Key: where the answer to the request that holds it belongs.
+type Slot struct{ Lookup, Owner string }
+
+// Replay keeps the answer to a request with an Idempotency-Key in the save's own transaction: a change that was made can be
+// answered again, and one that was not cannot. The save fails with ErrConflict when the reservation was lost.
+type Replay struct {
+	Slot
+	// Seal makes the sealed answer of what the save found out. It is called within the transaction, perhaps more than once:
+	// it must be quick and do nothing else.
+	Seal func(Result) ([]byte, error)
+	// Generation is that of the acting user after the change, if it grew: a token of the one before may fetch the answer.
+	Generation int64
+}
+
+// Keep is how whoever calls a use case gets the answer kept that it will give for a result T.
+type Keep[T any] struct {
+	Slot Slot
+	Seal func(result T) ([]byte, error) // renders the answer and seals it
+}
+
+// With returns the part of a change that keeps the answer; finish makes the result of what the save finds out. A nil Keep
+// keeps none.
+func (k *Keep[T]) With(finish func(Result) T) *Replay {
+	if k == nil {
+		return nil
+	}
+	return &Replay{Slot: k.Slot, Seal: func(found Result) ([]byte, error) { return k.Seal(finish(found)) }}
+}
+
 // Change is one save. The zero value of each part means that there is nothing of it to write.
 type Change struct {
 	At      time.Time
@@ -171,6 +200,7 @@ type Change struct {
 	Settle  *Settle
 	EndJob  *EndJob
 	HandOut *HandOut
+	Replay  *Replay
 	Audit   []audit.Event
 
 	// KeepAdministrator names an account that must have an active administrator of the whole company beside Target, whom the

@@ -123,6 +123,7 @@ type ChangeAnother struct {
 	Reason   string
 	IfMatch  Precondition
 	Origin   access.Origin
+	Keep     *change.Keep[user.User] // where the answer is kept; nil: nowhere
 }
 
 // ChangeAnother changes the username and the e-mail of a user the actor manages, both or neither. Errors: ErrNotFound,
@@ -150,9 +151,11 @@ func (m *Manager) ChangeAnother(ctx context.Context, actor access.Actor, id user
 		return user.User{}, m.refuse(ctx, actor, before, wanted.Origin, wanted.Reason, err)
 	}
 	if event.Details.Changed == nil {
-		return before, nil
+		return before, m.keep(ctx, wanted.Keep.With(func(change.Result) user.User { return before }))
 	}
 	after.Version++
+	finish := func(found change.Result) user.User { return revised(after, found) }
+	c.Replay = wanted.Keep.With(finish)
 	c.Voided(before.ID, change.Revert) // an administrator has put it right
 	if err := m.tellOfAnothersChange(member.Account, before, &c, event); err != nil {
 		return user.User{}, err
@@ -162,8 +165,13 @@ func (m *Manager) ChangeAnother(ctx context.Context, actor access.Actor, id user
 	if err != nil {
 		return user.User{}, err
 	}
-	after.Revision = result.Revision
-	return after, nil
+	return finish(result), nil
+}
+
+// revised is the user as it is stored after the save.
+func revised(after user.User, found change.Result) user.User {
+	after.Revision = found.Revision
+	return after
 }
 
 func shapeAnother(w ChangeAnother) error {
@@ -242,6 +250,7 @@ type Reset struct {
 	DisableNow  bool
 	IfMatch     Precondition
 	Origin      access.Origin
+	Keep        *change.Keep[ResetDone] // where the answer is kept; nil: nowhere
 
 	item *change.Item // of the job that the reset is part of; see ResetItem
 }
@@ -376,13 +385,16 @@ func (m *Manager) replacePassword(ctx context.Context, actor access.Actor, membe
 	if err := m.tell(&c, notice.PasswordReset, member.Account, before, event, before.Email, nil); err != nil {
 		return ResetDone{}, err
 	}
+	finish := func(found change.Result) ResetDone {
+		done.User, done.SessionsEnded = revised(after, found), found.SessionsEnded
+		return done
+	}
+	c.Replay = w.Keep.With(finish)
 	result, err := m.store.Commit(context.WithoutCancel(ctx), c)
 	if err != nil {
 		return ResetDone{}, err
 	}
-	after.Revision = result.Revision
-	done.User, done.SessionsEnded = after, result.SessionsEnded
-	return done, nil
+	return finish(result), nil
 }
 
 func (m *Manager) choose(w Reset, account user.Account) (secret.Text, error) {

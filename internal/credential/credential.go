@@ -140,6 +140,17 @@ func (m *Manager) save(ctx context.Context, actor access.Actor, before user.User
 	return change.Result{}, errors.Join(err, m.recordRefusal(ctx, refused))
 }
 
+// keep keeps an answer that goes with no change, because all was so already: were it made later, it might change something.
+func (m *Manager) keep(ctx context.Context, answer *change.Replay) error {
+	if answer == nil {
+		return nil
+	}
+	if _, err := m.store.Commit(context.WithoutCancel(ctx), change.Change{At: m.config.Now(), Replay: answer}); err != nil {
+		return fmt.Errorf("credential: keep an answer: %w", err)
+	}
+	return nil
+}
+
 // refuse records why a change was not made and returns cause.
 func (m *Manager) refuse(ctx context.Context, actor access.Actor, target user.User, origin access.Origin, reason string, cause error) error {
 	return m.recordCause(ctx, m.refusalEvent(actor, target, origin, reason, ""), cause)

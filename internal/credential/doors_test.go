@@ -152,7 +152,7 @@ func (h house) ask(ctx context.Context, c candidate, id user.ID) (answers, error
 	if a.reset, _, err = refusals(err); err != nil {
 		return a, fmt.Errorf("reset: %w", err)
 	}
-	err = h.RedeemReset(ctx, secret.New("token"), chosen, access.Origin{})
+	err = h.RedeemReset(ctx, credential.Redemption{Token: secret.New("token")}, chosen)
 	if a.byTheLink, _, err = refusals(err); err != nil {
 		return a, fmt.Errorf("link: %w", err)
 	}

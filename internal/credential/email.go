@@ -169,8 +169,8 @@ type Applied struct {
 
 // ConfirmEmail lets the pending address of a mailed link take effect. Of several users who wait to confirm the same address
 // the first wins. Errors: *change.RejectedError and change.ErrLinkInvalid.
-func (m *Manager) ConfirmEmail(ctx context.Context, token secret.Text, origin access.Origin) (Applied, error) {
-	return m.redeem(ctx, token, change.ConfirmEmail, origin, func(l *link) error { return m.confirm(l) })
+func (m *Manager) ConfirmEmail(ctx context.Context, used Redemption) (Applied, error) {
+	return m.redeem(ctx, used, change.ConfirmEmail, func(l *link) error { return m.confirm(l) })
 }
 
 func (m *Manager) confirm(l *link) error {

@@ -18,6 +18,13 @@ func everyPurpose() []change.Purpose {
 	return []change.Purpose{change.ResetPassword, change.ConfirmEmail, change.Revert}
 }
 
+// Redemption is how a mailed link is used.
+type Redemption struct {
+	Token  secret.Text
+	Origin access.Origin
+	Keep   *change.Keep[Applied] // where the answer is kept; nil: nowhere
+}
+
 // link is the use of a mailed link on its way. The user acts: who holds the link reads the user's mail.
 type link struct {
 	token  change.Token
@@ -33,14 +40,14 @@ const linkTries = 3
 
 // redeem uses a mailed link up in the very transaction of what it allows (peers bugs 1 and 2): of any number of attempts one
 // succeeds, and one that fails for another reason leaves the link good. fill puts into l what is to be saved.
-func (m *Manager) redeem(ctx context.Context, raw secret.Text, purpose change.Purpose, origin access.Origin, fill func(l *link) error) (Applied, error) {
-	if raw.Empty() {
+func (m *Manager) redeem(ctx context.Context, used Redemption, purpose change.Purpose, fill func(l *link) error) (Applied, error) {
+	if used.Token.Empty() {
 		return Applied{}, &change.RejectedError{Fields: []change.FieldError{change.Required("/token", "Give the token of the link.")}}
 	}
 	var err error
 	for range linkTries {
 		var done Applied
-		done, err = m.redeemOnce(ctx, raw, purpose, origin, fill)
+		done, err = m.redeemOnce(ctx, used, purpose, fill)
 		if !errors.Is(err, change.ErrConflict) {
 			return done, err
 		}
@@ -48,8 +55,9 @@ func (m *Manager) redeem(ctx context.Context, raw secret.Text, purpose change.Pu
 	return Applied{}, err
 }
 
-func (m *Manager) redeemOnce(ctx context.Context, raw secret.Text, purpose change.Purpose, origin access.Origin, fill func(l *link) error) (Applied, error) {
-	l, err := m.open(ctx, raw, purpose, origin)
+func (m *Manager) redeemOnce(ctx context.Context, used Redemption, purpose change.Purpose, fill func(l *link) error) (Applied, error) {
+	origin := used.Origin
+	l, err := m.open(ctx, used.Token, purpose, origin)
 	if err == nil {
 		err = fill(l)
 	}
@@ -57,6 +65,8 @@ func (m *Manager) redeemOnce(ctx context.Context, raw secret.Text, purpose chang
 		return Applied{}, m.refuse(ctx, l.actor, l.member.User, origin, "", err)
 	}
 	l.c.Audit = []audit.Event{l.event}
+	finish := func(found change.Result) Applied { return Applied{User: *l.c.User, SessionsEnded: found.SessionsEnded} }
+	l.c.Replay = used.Keep.With(finish)
 	result, err := m.store.Commit(context.WithoutCancel(ctx), l.c)
 	if errors.Is(err, change.ErrConflict) { // nothing was refused: it is tried again with what the user has become
 		return Applied{}, err
@@ -70,7 +80,7 @@ func (m *Manager) redeemOnce(ctx context.Context, raw secret.Text, purpose chang
 	if err != nil {
 		return Applied{}, m.refuse(ctx, l.actor, l.member.User, origin, "", err)
 	}
-	return Applied{User: *l.c.User, SessionsEnded: result.SessionsEnded}, nil
+	return finish(result), nil
 }
 
 // open finds what a link is for. Everything that is wrong with it is change.ErrLinkInvalid; so is a disabled user, whom no

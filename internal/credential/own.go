@@ -24,6 +24,7 @@ type ChangeOwn struct {
 	CurrentPassword *secret.Text
 	IfMatch         Precondition
 	Origin          access.Origin
+	Keep            *change.Keep[Changed] // where the answer is kept; nil: nowhere
 }
 
 // Changed is what came of a change.
@@ -300,9 +301,18 @@ func (m *Manager) saveOwn(ctx context.Context, o *own) (Changed, error) {
 		return Changed{}, err
 	}
 	if event.Details.Changed == nil { // it was all so already
-		return Changed{User: before}, nil
+		unchanged := Changed{User: before}
+		return unchanged, m.keep(ctx, o.wanted.Keep.With(func(change.Result) Changed { return unchanged }))
 	}
 	after.Version++
+	finish := func(found change.Result) Changed {
+		changed := Changed{User: after, Tokens: tokens}
+		changed.User.Revision = found.Revision
+		return changed
+	}
+	if c.Replay = o.wanted.Keep.With(finish); c.Replay != nil && after.Generation != before.Generation {
+		c.Replay.Generation = after.Generation
+	}
 	if err := m.tellOfOwnChange(o, &c, event); err != nil {
 		return Changed{}, err
 	}
@@ -311,8 +321,7 @@ func (m *Manager) saveOwn(ctx context.Context, o *own) (Changed, error) {
 	if err != nil {
 		return Changed{}, err
 	}
-	after.Revision = result.Revision
-	return Changed{User: after, Tokens: tokens}, nil
+	return finish(result), nil
 }
 
 // setOwnPassword puts the new password into the change, or a stronger hash of the one just proven if it had an outdated one.

@@ -56,27 +56,30 @@ func (m *Manager) sendResetLink(ctx context.Context, actor access.Actor, member 
 	if err := m.tell(&c, notice.ResetLink, member.Account, before, event, before.Email, link); err != nil {
 		return ResetDone{}, err
 	}
+	finish := func(found change.Result) ResetDone {
+		return ResetDone{User: revised(after, found), Method: user.Link, ExpiresAt: now.Add(notice.ResetLife), SessionsEnded: found.SessionsEnded}
+	}
+	c.Replay = w.Keep.With(finish)
 	result, err := m.store.Commit(context.WithoutCancel(ctx), c)
 	if err != nil {
 		return ResetDone{}, err
 	}
-	after.Revision = result.Revision
-	return ResetDone{User: after, Method: user.Link, ExpiresAt: now.Add(notice.ResetLife), SessionsEnded: result.SessionsEnded}, nil
+	return finish(result), nil
 }
 
 // RedeemReset lets the holder of a reset link choose a new password, under the policy of everywhere (REC-08, peers bug 20). It
 // opens no session (REC-09), ends all there are, and never enables a disabled user. Errors: *change.RejectedError,
 // change.ErrLinkInvalid, change.ErrConflict and *password.OverloadedError; the link stays good then, if it was.
-func (m *Manager) RedeemReset(ctx context.Context, token, chosen secret.Text, origin access.Origin) error {
+func (m *Manager) RedeemReset(ctx context.Context, used Redemption, chosen secret.Text) error {
 	if chosen.Empty() {
 		missing := []change.FieldError{change.Required("/new_password", "Choose a new password.")}
-		if token.Empty() {
+		if used.Token.Empty() {
 			missing = append(missing, change.Required("/token", "Give the token of the link."))
 		}
 		return &change.RejectedError{Fields: missing}
 	}
 	hash := ""
-	_, err := m.redeem(ctx, token, change.ResetPassword, origin, func(l *link) error {
+	_, err := m.redeem(ctx, used, change.ResetPassword, func(l *link) error {
 		return m.setByLink(ctx, l, chosen, &hash)
 	})
 	return err
@@ -132,8 +135,8 @@ func (m *Manager) sameAsCurrent(ctx context.Context, chosen secret.Text, u user.
 // e-mail from before come back, and the password is disabled until a reset. A name that has gone to somebody else meanwhile,
 // because an administrator released it, cannot come back: everything else is done all the same. Errors:
 // *change.RejectedError and change.ErrLinkInvalid.
-func (m *Manager) Revert(ctx context.Context, token secret.Text, origin access.Origin) (Applied, error) {
-	return m.redeem(ctx, token, change.Revert, origin, func(l *link) error { return m.revert(ctx, l) })
+func (m *Manager) Revert(ctx context.Context, used Redemption) (Applied, error) {
+	return m.redeem(ctx, used, change.Revert, func(l *link) error { return m.revert(ctx, l) })
 }
 
 func (m *Manager) revert(ctx context.Context, l *link) error {

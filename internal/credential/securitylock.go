@@ -15,6 +15,7 @@ type SecurityLock struct {
 	Reason  string // required: it is what the auditor reads
 	IfMatch Precondition
 	Origin  access.Origin
+	Keep    *change.Keep[Applied] // where the answer is kept; nil: nowhere
 }
 
 // SecurityLock ends every session and token of a user the actor manages, disables the password until a reset and voids every
@@ -54,10 +55,13 @@ func (m *Manager) SecurityLock(ctx context.Context, actor access.Actor, id user.
 	if err := m.tellManagers(ctx, &c, notice.AdministratorsSecurityLocked, member.Account, before, event); err != nil {
 		return Applied{}, err
 	}
+	finish := func(found change.Result) Applied {
+		return Applied{User: revised(after, found), SessionsEnded: found.SessionsEnded}
+	}
+	c.Replay = wanted.Keep.With(finish)
 	result, err := m.save(ctx, actor, before, wanted.Origin, c)
 	if err != nil {
 		return Applied{}, err
 	}
-	after.Revision = result.Revision
-	return Applied{User: after, SessionsEnded: result.SessionsEnded}, nil
+	return finish(result), nil
 }

@@ -16,6 +16,7 @@ type Unlocking struct {
 	Reason  string
 	IfMatch Precondition
 	Origin  access.Origin
+	Keep    *change.Keep[user.User] // where the answer is kept; nil: nowhere
 }
 
 // Unlock lifts every delay after failed attempts of a user whom the actor manages: counting begins anew. A password that was
@@ -43,7 +44,7 @@ func (m *Manager) Unlock(ctx context.Context, actor access.Actor, id user.ID, wa
 	event.Reason, event.Details.Failures = wanted.Reason, standings[subject].Failures
 	_, err = m.save(ctx, actor, u, origin, change.Change{
 		At: event.At, Actor: ActorGuard(actor), Service: ServiceGuard(actor), Target: &change.Guard{UserID: u.ID, Revision: u.Revision, Versions: wanted.IfMatch},
-		Forgive: []string{subject}, Audit: []audit.Event{event},
+		Forgive: []string{subject}, Audit: []audit.Event{event}, Replay: wanted.Keep.With(func(change.Result) user.User { return u }),
 	})
 	return u, err
 }

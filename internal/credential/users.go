@@ -37,6 +37,7 @@ type NewUser struct {
 	AlsoManages []user.Team
 	Reason      string
 	Origin      access.Origin
+	Keep        *change.Keep[Created] // where the answer is kept; nil: nowhere
 }
 
 // Created is a new user with the password for its first sign-in.
@@ -78,6 +79,7 @@ func (m *Manager) CreateUser(ctx context.Context, actor access.Actor, wanted New
 	event.Reason, event.Details.NewEmail = wanted.Reason, u.Email
 	event.Details.NewRole, event.Details.NewTeam, event.Details.NewAlsoManages = u.Role, u.Team, u.AlsoManages
 	c.Audit = []audit.Event{event}
+	c.Replay = wanted.Keep.With(func(change.Result) Created { return done })
 	_, err = m.save(ctx, actor, nobody, wanted.Origin, c)
 	return done, err
 }
@@ -199,6 +201,7 @@ type ChangeUser struct {
 	Reason      string
 	IfMatch     Precondition
 	Origin      access.Origin
+	Keep        *change.Keep[user.User] // where the answer is kept; nil: nowhere
 }
 
 // ChangeUser changes the place, the name and the status of a user whom the actor manages, all of it or nothing. Disabling ends
@@ -231,7 +234,7 @@ func (m *Manager) ChangeUser(ctx context.Context, actor access.Actor, id user.ID
 	}
 	c.Audit = changeEvents(actor, before, after, wanted, c.At)
 	if c.Audit == nil {
-		return before, nil
+		return before, m.keep(ctx, wanted.Keep.With(func(change.Result) user.User { return before }))
 	}
 	after.Version++
 	if before.Status == user.Active && after.Status == user.Disabled {
@@ -242,12 +245,13 @@ func (m *Manager) ChangeUser(ctx context.Context, actor access.Actor, id user.ID
 	if leads(before) && !leads(after) {
 		c.KeepAdministrator = before.AccountID
 	}
+	finish := func(found change.Result) user.User { return revised(after, found) }
+	c.Replay = wanted.Keep.With(finish)
 	result, err := m.save(ctx, actor, before, wanted.Origin, c)
 	if err != nil {
 		return user.User{}, err
 	}
-	after.Revision = result.Revision
-	return after, nil
+	return finish(result), nil
 }
 
 // leads tells whether the user is one of those of whom an account must have one.

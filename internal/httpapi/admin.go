@@ -136,15 +136,19 @@ func (s *Server) usersOf(ctx context.Context, users []user.User) ([]api.User, er
 	}
 	shown := make([]api.User, len(users))
 	for i, u := range users {
-		shown[i] = api.User{
-			ID: string(u.ID), AccountID: u.AccountID, Team: string(u.Team), Role: api.Role(u.Role), AlsoManages: teams(u),
-			DisplayName: u.DisplayName, Status: api.UserStatus(u.Status), Username: u.Username, Email: textOrNull(u.Email),
-			EmailVerified: u.EmailVerified, PendingEmail: textOrNull(u.Pending.At(s.config.Now())), MustChangePassword: u.Password.MustChange, Version: u.Version,
-			PasswordChangedAt: timeOrNull(u.Password.ChangedAt), TemporaryPasswordExpiresAt: timeOrNull(u.Password.TemporaryUntil),
-			LastSignInAt: u.LastSignInAt, CreatedAt: u.CreatedAt, SignIn: signInState(states[u.ID]),
-		}
+		shown[i] = s.userOf(u, states[u.ID])
 	}
 	return shown, nil
+}
+
+func (s *Server) userOf(u user.User, state session.State) api.User {
+	return api.User{
+		ID: string(u.ID), AccountID: u.AccountID, Team: string(u.Team), Role: api.Role(u.Role), AlsoManages: teams(u),
+		DisplayName: u.DisplayName, Status: api.UserStatus(u.Status), Username: u.Username, Email: textOrNull(u.Email),
+		EmailVerified: u.EmailVerified, PendingEmail: textOrNull(u.Pending.At(s.config.Now())), MustChangePassword: u.Password.MustChange, Version: u.Version,
+		PasswordChangedAt: timeOrNull(u.Password.ChangedAt), TemporaryPasswordExpiresAt: timeOrNull(u.Password.TemporaryUntil),
+		LastSignInAt: u.LastSignInAt, CreatedAt: u.CreatedAt, SignIn: signInState(state),
+	}
 }
 
 func signInState(state session.State) api.SignInState {
@@ -185,21 +189,25 @@ func changedBy(by audit.Party, id string) api.ChangedByKind {
 
 // ChangeUserCredentials changes a user's username and e-mail.
 func (s *Server) ChangeUserCredentials(ctx context.Context, request api.ChangeUserCredentialsRequestObject) (api.ChangeUserCredentialsResponseObject, error) {
+	reply := newReply(func(changed user.User) api.ChangeUserCredentialsResponseObject {
+		return api.ChangeUserCredentials200JSONResponse{
+			Body: s.credentialsOf(changed), Headers: api.ChangeUserCredentials200ResponseHeaders{ETag: etag(changed)},
+		}
+	}, api.ChangeUserCredentialsResponseObject.VisitChangeUserCredentialsResponse)
 	changed, err := s.credentials.ChangeAnother(ctx, actorOf(ctx), user.ID(request.ID), credential.ChangeAnother{
 		Username: request.Body.Username, Email: request.Body.Email, Reason: deref(request.Body.Reason),
-		IfMatch: precondition(request.Params.IfMatch), Origin: originOf(ctx),
+		IfMatch: precondition(request.Params.IfMatch), Origin: originOf(ctx), Keep: reply.keep(ctx),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return api.ChangeUserCredentials200JSONResponse{
-		Body: s.credentialsOf(changed), Headers: api.ChangeUserCredentials200ResponseHeaders{ETag: etag(changed)},
-	}, nil
+	return reply.to(changed), nil
 }
 
 // ResetPassword replaces a user's password.
 func (s *Server) ResetPassword(ctx context.Context, request api.ResetPasswordRequestObject) (api.ResetPasswordResponseObject, error) {
-	wanted := credential.Reset{IfMatch: precondition(request.Params.IfMatch), Origin: originOf(ctx)}
+	reply := newReply(resetAnswer, api.ResetPasswordResponseObject.VisitResetPasswordResponse)
+	wanted := credential.Reset{IfMatch: precondition(request.Params.IfMatch), Origin: originOf(ctx), Keep: reply.keep(ctx)}
 	if body := request.Body; body != nil {
 		wanted.Method, wanted.NewPassword, wanted.Reason = user.ResetMethod(deref(body.Method)), body.NewPassword, deref(body.Reason)
 		wanted.DisableNow = body.DisableNow != nil && *body.DisableNow
@@ -208,6 +216,10 @@ func (s *Server) ResetPassword(ctx context.Context, request api.ResetPasswordReq
 	if err != nil {
 		return nil, err
 	}
+	return reply.to(done), nil
+}
+
+func resetAnswer(done credential.ResetDone) api.ResetPasswordResponseObject {
 	result := api.PasswordResetResult{
 		UserID: string(done.User.ID), Username: done.User.Username, Method: api.ResetMethod(done.Method), ExpiresAt: timeOrNull(&done.ExpiresAt),
 		MustChangePassword: done.User.Password.MustChange, SessionsEnded: done.SessionsEnded, Status: api.UserStatus(done.User.Status),
@@ -216,22 +228,25 @@ func (s *Server) ResetPassword(ctx context.Context, request api.ResetPasswordReq
 		shown := done.TemporaryPassword.Reveal()
 		result.TemporaryPassword = &shown
 	}
-	return api.ResetPassword200JSONResponse{Body: result, Headers: api.ResetPassword200ResponseHeaders{ETag: etag(done.User)}}, nil
+	return api.ResetPassword200JSONResponse{Body: result, Headers: api.ResetPassword200ResponseHeaders{ETag: etag(done.User)}}
 }
 
 // LockUser ends everything of a user for a security concern.
 func (s *Server) LockUser(ctx context.Context, request api.LockUserRequestObject) (api.LockUserResponseObject, error) {
+	reply := newReply(func(locked credential.Applied) api.LockUserResponseObject {
+		return api.LockUser200JSONResponse{
+			Body: api.SecurityLockResult{
+				UserID: string(locked.User.ID), Username: locked.User.Username, SessionsEnded: locked.SessionsEnded,
+				PasswordDisabled: locked.User.Password.DisabledAt != nil,
+			},
+			Headers: api.LockUser200ResponseHeaders{ETag: etag(locked.User)},
+		}
+	}, api.LockUserResponseObject.VisitLockUserResponse)
 	locked, err := s.credentials.SecurityLock(ctx, actorOf(ctx), user.ID(request.ID), credential.SecurityLock{
-		Reason: request.Body.Reason, IfMatch: precondition(request.Params.IfMatch), Origin: originOf(ctx),
+		Reason: request.Body.Reason, IfMatch: precondition(request.Params.IfMatch), Origin: originOf(ctx), Keep: reply.keep(ctx),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return api.LockUser200JSONResponse{
-		Body: api.SecurityLockResult{
-			UserID: string(locked.User.ID), Username: locked.User.Username, SessionsEnded: locked.SessionsEnded,
-			PasswordDisabled: locked.User.Password.DisabledAt != nil,
-		},
-		Headers: api.LockUser200ResponseHeaders{ETag: etag(locked.User)},
-	}, nil
+	return reply.to(locked), nil
 }

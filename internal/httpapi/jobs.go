@@ -25,13 +25,17 @@ func (s *Server) BeginPasswordResetJob(ctx context.Context, request api.BeginPas
 	if request.Params.Cursor != nil || request.Params.Limit != nil {
 		return nil, parameters{{"dry_run", false, "A cursor or a limit goes with dry_run only."}}.check()
 	}
+	reply := newReply(func(begun bulk.Job) api.BeginPasswordResetJobResponseObject {
+		return api.BeginPasswordResetJob202JSONResponse{
+			Body: jobOf(begun), Headers: api.BeginPasswordResetJob202ResponseHeaders{Location: jobsPath + "/" + begun.ID},
+		}
+	}, api.BeginPasswordResetJobResponseObject.VisitBeginPasswordResetJobResponse)
+	wanted.Keep = reply.keep(ctx)
 	job, err := s.jobs.Begin(ctx, actorOf(ctx), wanted)
 	if err != nil {
 		return nil, err
 	}
-	return api.BeginPasswordResetJob202JSONResponse{
-		Body: jobOf(job), Headers: api.BeginPasswordResetJob202ResponseHeaders{Location: jobsPath + "/" + job.ID},
-	}, nil
+	return reply.to(job), nil
 }
 
 func wantedJob(ctx context.Context, request api.BeginPasswordResetJobRequestObject) bulk.Wanted {
@@ -166,13 +170,18 @@ func (s *Server) HandOutTemporaryPasswords(ctx context.Context, request api.Hand
 	if err := (parameters{limitRule(limit)}).check(); err != nil {
 		return nil, err
 	}
-	handed, waiting, err := s.jobs.HandOut(ctx, actorOf(ctx), request.Job, limit, originOf(ctx))
+	reply := newReply(handoutAnswer, api.HandOutTemporaryPasswordsResponseObject.VisitHandOutTemporaryPasswordsResponse)
+	handed, err := s.jobs.HandOut(ctx, actorOf(ctx), request.Job, bulk.Handing{Limit: limit, Origin: originOf(ctx), Keep: reply.keep(ctx)})
 	if err != nil {
 		return nil, err
 	}
-	list := api.TemporaryPasswords{Items: make([]api.TemporaryPassword, len(handed)), Waiting: waiting}
-	for i, h := range handed {
+	return reply.to(handed), nil
+}
+
+func handoutAnswer(handed bulk.Handout) api.HandOutTemporaryPasswordsResponseObject {
+	list := api.TemporaryPasswords{Items: make([]api.TemporaryPassword, len(handed.Passwords)), Waiting: handed.Waiting}
+	for i, h := range handed.Passwords {
 		list.Items[i] = api.TemporaryPassword{UserID: string(h.UserID), Username: h.Username, TemporaryPassword: h.Password.Reveal(), ExpiresAt: h.ExpiresAt}
 	}
-	return api.HandOutTemporaryPasswords200JSONResponse(list), nil
+	return api.HandOutTemporaryPasswords200JSONResponse(list)
 }

@@ -173,7 +173,7 @@ func (s *Server) gate(rule access.Rule) echo.MiddlewareFunc {
 			}
 			actor, err := s.authenticate(c, rule)
 			if err != nil {
-				return err
+				return s.outgrown(c, rule, err)
 			}
 			c.Set(actorName, actor)
 			if ctx, err = withClaim(ctx, c.Request().Header.Values(onBehalfOf), actor); err != nil {

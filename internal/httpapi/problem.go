@@ -19,6 +19,7 @@ import (
 	"github.com/salesexec/credentials/internal/change"
 	"github.com/salesexec/credentials/internal/credential"
 	"github.com/salesexec/credentials/internal/password"
+	"github.com/salesexec/credentials/internal/replay"
 	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/signal"
 	"github.com/salesexec/credentials/internal/throttle"
@@ -50,12 +51,14 @@ func kinds() []kind {
 		{"conflict", 409, "Somebody else changed this at the same time", "Nothing was changed by this request. Read the present state and try again."},
 		{"stream_exists", 409, "You have a stream of events already", "There is one stream for each client. Read it, and change it or delete it first."},
 		{"too_many_jobs", 409, "The account has too many unfinished jobs", "Wait until one of them is completed, or cancel one. GET /admin/password-resets lists them."},
+		{"idempotency_in_progress", 409, "The same request is being carried out", "Wait as many seconds as Retry-After says, and send it again with the same Idempotency-Key."},
 		{"last_administrator", 409, "The account would lose its last administrator", "The last active administrator of the whole company cannot be disabled or demoted. Make somebody else an administrator first."},
 		{"precondition_failed", 412, "Somebody changed this since you read it", "Nothing was changed. Read it again and decide with the new ETag."},
 		{"body_too_large", 413, "The body is too large", "Send at most 16 KiB, or 4 MiB to POST /admin/password-resets."},
 		{"unsupported_media_type", 415, "The media type is not supported", "Send application/json in UTF-8 without a content encoding; on PATCH also application/merge-patch+json. POST /oauth/token takes application/x-www-form-urlencoded."},
 		{"policy_violation", 422, "The new credentials do not meet the policy", "See errors for every rule that was broken, and GET /password-policy for all of them."},
 		{"validation_failed", 422, "Some members are not acceptable", "See errors for each of them."},
+		{"idempotency_key_reused", 422, "The Idempotency-Key was used for another request", "Nothing was changed by this request. Make a new key for every request, and use it again only to repeat that very one."},
 		{"link_invalid", 422, "The link is not valid, or no longer", "It is unknown, used, expired or void. Ask for a new one."},
 		{"throttled", 429, "Too many attempts", "Wait as many seconds as Retry-After says before trying again."},
 		{"internal", 500, "Something went wrong on our side", "Try again later. If it stays, report the instance."},
@@ -108,6 +111,8 @@ func codes() []struct {
 		{change.ErrConflict, "conflict"},
 		{change.ErrUserExists, "conflict"},
 		{change.ErrLastAdministrator, "last_administrator"},
+		{replay.ErrInProgress, "idempotency_in_progress"},
+		{replay.ErrReused, "idempotency_key_reused"},
 		{throttle.ErrBusy, "overloaded"},
 		{session.ErrUnsettled, "unavailable"},
 		{change.ErrUnavailable, "unavailable"},
@@ -124,7 +129,7 @@ type answer struct {
 	retryAfter time.Duration
 }
 
-// retrySoon is the Retry-After of a 503 whose cause names no time.
+// retrySoon is the Retry-After of a 503, or of a request that runs already, whose cause names no time.
 const retrySoon = time.Second
 
 // answerTo turns an error into a problem.
@@ -157,7 +162,7 @@ func answerTo(err error) answer {
 	for _, known := range codes() {
 		if errors.Is(err, known.err) {
 			a := answer{kind: mustKind(known.code)}
-			if a.kind.Status == http.StatusServiceUnavailable {
+			if a.kind.Status == http.StatusServiceUnavailable || a.kind.Code == "idempotency_in_progress" {
 				a.retryAfter = retrySoon
 			}
 			return a

@@ -30,6 +30,7 @@ import (
 	"github.com/salesexec/credentials/internal/change"
 	"github.com/salesexec/credentials/internal/credential"
 	"github.com/salesexec/credentials/internal/password"
+	"github.com/salesexec/credentials/internal/replay"
 	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/throttle"
 )
@@ -62,6 +63,8 @@ func sentinels() map[string]struct {
 		"credential.ErrMustChangePassword":   {credential.ErrMustChangePassword, "must_change_password"},
 		"session.ErrInvalidCredentials":      {session.ErrInvalidCredentials, "invalid_credentials"},
 		"session.ErrInvalidToken":            {session.ErrInvalidToken, "unauthorized"},
+		"replay.ErrInProgress":               {replay.ErrInProgress, "idempotency_in_progress"},
+		"replay.ErrReused":                   {replay.ErrReused, "idempotency_key_reused"},
 		"session.ErrNoSession":               {session.ErrNoSession, "not_found"},
 		"credential.ErrForbidden":            {credential.ErrForbidden, "forbidden"},
 		"session.ErrUnsettled":               {session.ErrUnsettled, "unavailable"},
@@ -107,7 +110,7 @@ func exportedErrors(t *testing.T, name string) []string {
 // ERR-02, API-04: an error that a use case learns to return cannot be forgotten here and become a 500.
 func TestProblems_everySentinelIsMapped(t *testing.T) {
 	table := sentinels()
-	for _, name := range []string{"access", "change", "credential", "session", "throttle"} {
+	for _, name := range []string{"access", "change", "credential", "replay", "session", "throttle"} {
 		for _, sentinel := range exportedErrors(t, name) {
 			if _, ok := table[sentinel]; !ok {
 				t.Errorf("%s: say in the table of problems what it is answered with, and here", sentinel)

@@ -73,13 +73,18 @@ func (s *Server) GetMyCredentials(ctx context.Context, _ api.GetMyCredentialsReq
 
 // ChangeMyCredentials changes the own username, e-mail and password, all or none.
 func (s *Server) ChangeMyCredentials(ctx context.Context, request api.ChangeMyCredentialsRequestObject) (api.ChangeMyCredentialsResponseObject, error) {
+	reply := newReply(s.changedAnswer, api.ChangeMyCredentialsResponseObject.VisitChangeMyCredentialsResponse)
 	changed, err := s.credentials.ChangeOwn(ctx, actorOf(ctx), credential.ChangeOwn{
 		Username: request.Body.Username, Email: request.Body.Email, NewPassword: request.Body.NewPassword,
-		CurrentPassword: request.Body.CurrentPassword, IfMatch: precondition(request.Params.IfMatch), Origin: originOf(ctx),
+		CurrentPassword: request.Body.CurrentPassword, IfMatch: precondition(request.Params.IfMatch), Origin: originOf(ctx), Keep: reply.keep(ctx),
 	})
 	if err != nil {
 		return nil, err
 	}
+	return reply.to(changed), nil
+}
+
+func (s *Server) changedAnswer(changed credential.Changed) api.ChangeMyCredentialsResponseObject {
 	c := s.credentialsOf(changed.User)
 	body := api.ChangedCredentials{
 		UserID: c.UserID, Username: c.Username, Email: c.Email, EmailVerified: c.EmailVerified, PendingEmail: c.PendingEmail,
@@ -90,7 +95,7 @@ func (s *Server) ChangeMyCredentials(ctx context.Context, request api.ChangeMyCr
 		body.AccessToken, body.TokenType, body.ExpiresIn = &tokens.AccessToken, &bearer, &tokens.ExpiresIn
 		body.RefreshToken, body.SessionID = &tokens.RefreshToken, &tokens.SessionID
 	}
-	return api.ChangeMyCredentials200JSONResponse{Body: body, Headers: api.ChangeMyCredentials200ResponseHeaders{ETag: etag(changed.User)}}, nil
+	return api.ChangeMyCredentials200JSONResponse{Body: body, Headers: api.ChangeMyCredentials200ResponseHeaders{ETag: etag(changed.User)}}
 }
 
 func (s *Server) credentialsOf(u user.User) api.Credentials {

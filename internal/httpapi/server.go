@@ -23,6 +23,7 @@ import (
 	"github.com/salesexec/credentials/internal/client"
 	"github.com/salesexec/credentials/internal/credential"
 	"github.com/salesexec/credentials/internal/notice"
+	"github.com/salesexec/credentials/internal/replay"
 	"github.com/salesexec/credentials/internal/review"
 	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/signal"
@@ -43,6 +44,7 @@ type Config struct {
 	Reviewer       *review.Reviewer
 	Jobs           *bulk.Jobs
 	Limiter        *throttle.Limiter
+	Replays        *replay.Keeper
 	Mailbox        func(ctx context.Context) ([]notice.Mail, error) // of dev, once what waits is delivered; nil elsewhere
 	Signals        *signal.Transmitter
 	JWKS           func(context.Context) ([]byte, error)                      // the keys of access tokens and events
@@ -61,6 +63,7 @@ type Server struct {
 	trail       *audit.Trail
 	reviewer    *review.Reviewer
 	jobs        *bulk.Jobs
+	replays     *replay.Keeper
 	pages       *pages
 	signals     *signal.Transmitter
 }
@@ -71,7 +74,7 @@ var _ api.StrictServerInterface = (*Server)(nil)
 func New(config Config) http.Handler {
 	s := &Server{
 		config: config, log: config.Log, sessions: config.Sessions, credentials: config.Credentials, clients: config.Clients, trail: config.Trail, reviewer: config.Reviewer,
-		jobs: config.Jobs, pages: newPages(), signals: config.Signals,
+		jobs: config.Jobs, replays: config.Replays, pages: newPages(), signals: config.Signals,
 	}
 	e := echo.New()
 	e.Binder = binder{}
@@ -81,6 +84,9 @@ func New(config Config) http.Handler {
 	gates := map[string][]echo.MiddlewareFunc{}
 	for _, rule := range access.Table() {
 		gates[rule.Operation] = []echo.MiddlewareFunc{s.gate(rule)}
+		if rule.Repeatable {
+			gates[rule.Operation] = append(gates[rule.Operation], s.replaying)
+		}
 	}
 	gates["issueToken"] = append(gates["issueToken"], proveClient)
 	api.RegisterHandlersWithOptions(&routes{e: e, log: s.log}, api.NewStrictHandler(s, nil), api.RegisterHandlersOptions{OperationMiddlewares: gates})

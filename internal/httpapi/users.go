@@ -6,27 +6,31 @@ import (
 	"github.com/salesexec/credentials/api"
 	"github.com/salesexec/credentials/internal/audit"
 	"github.com/salesexec/credentials/internal/credential"
+	"github.com/salesexec/credentials/internal/throttle"
 	"github.com/salesexec/credentials/internal/user"
 )
 
 // CreateUser makes a user with a temporary password.
 func (s *Server) CreateUser(ctx context.Context, request api.CreateUserRequestObject) (api.CreateUserResponseObject, error) {
 	body := request.Body
+	reply := newReply(s.createdAnswer, api.CreateUserResponseObject.VisitCreateUserResponse)
 	done, err := s.credentials.CreateUser(ctx, actorOf(ctx), credential.NewUser{
 		ID: user.ID(deref(body.ID)), AccountID: deref(body.AccountID), Username: body.Username, Email: deref(body.Email), DisplayName: body.DisplayName,
 		Team: user.Team(body.Team), Role: user.Role(body.Role), AlsoManages: teamsOf(body.AlsoManages), Reason: deref(body.Reason), Origin: originOf(ctx),
+		Keep: reply.keep(ctx),
 	})
 	if err != nil {
 		return nil, err
 	}
-	shown, err := s.usersOf(ctx, []user.User{done.User})
-	if err != nil {
-		return nil, err
-	}
+	return reply.to(done), nil
+}
+
+func (s *Server) createdAnswer(done credential.Created) api.CreateUserResponseObject {
+	shown := s.userOf(done.User, s.sessions.State(done.User, throttle.Standing{})) // nobody has tried to sign in yet
 	return api.CreateUser201JSONResponse{
-		Body:    api.CreatedUser{User: shown[0], TemporaryPassword: done.TemporaryPassword.Reveal(), ExpiresAt: *timeOrNull(&done.ExpiresAt)},
+		Body:    api.CreatedUser{User: shown, TemporaryPassword: done.TemporaryPassword.Reveal(), ExpiresAt: *timeOrNull(&done.ExpiresAt)},
 		Headers: api.CreateUser201ResponseHeaders{ETag: etag(done.User), Location: "/admin/users/" + string(done.User.ID)},
-	}, nil
+	}
 }
 
 // teamsOf reads a list of teams; nil stays nil, which is none given.
@@ -51,15 +55,20 @@ func (s *Server) ChangeUser(ctx context.Context, request api.ChangeUserRequestOb
 	if teams := teamsOf(body.AlsoManages); teams != nil {
 		wanted.AlsoManages = &teams
 	}
+	standing, err := s.sessions.Standing(ctx, user.ID(request.ID))
+	if err != nil {
+		return nil, err
+	}
+	reply := newReply(func(changed user.User) api.ChangeUserResponseObject {
+		shown := s.userOf(changed, s.sessions.State(changed, standing))
+		return api.ChangeUser200JSONResponse{Body: shown, Headers: api.ChangeUser200ResponseHeaders{ETag: etag(changed)}}
+	}, api.ChangeUserResponseObject.VisitChangeUserResponse)
+	wanted.Keep = reply.keep(ctx)
 	changed, err := s.credentials.ChangeUser(ctx, actorOf(ctx), user.ID(request.ID), wanted)
 	if err != nil {
 		return nil, err
 	}
-	shown, err := s.usersOf(ctx, []user.User{changed})
-	if err != nil {
-		return nil, err
-	}
-	return api.ChangeUser200JSONResponse{Body: shown[0], Headers: api.ChangeUser200ResponseHeaders{ETag: etag(changed)}}, nil
+	return reply.to(changed), nil
 }
 
 // as reads an optional text as one of the domain's.
@@ -73,7 +82,11 @@ func as[T, F ~string](given *F) *T {
 
 // UnlockUser lifts the delays after failed attempts.
 func (s *Server) UnlockUser(ctx context.Context, request api.UnlockUserRequestObject) (api.UnlockUserResponseObject, error) {
-	wanted := credential.Unlocking{IfMatch: precondition(request.Params.IfMatch), Origin: originOf(ctx)}
+	reply := newReply(func(unlocked user.User) api.UnlockUserResponseObject {
+		shown := s.userOf(unlocked, s.sessions.State(unlocked, throttle.Standing{})) // what was counted is forgotten
+		return api.UnlockUser200JSONResponse{Body: shown, Headers: api.UnlockUser200ResponseHeaders{ETag: etag(unlocked)}}
+	}, api.UnlockUserResponseObject.VisitUnlockUserResponse)
+	wanted := credential.Unlocking{IfMatch: precondition(request.Params.IfMatch), Origin: originOf(ctx), Keep: reply.keep(ctx)}
 	if request.Body != nil {
 		wanted.Reason = deref(request.Body.Reason)
 	}
@@ -81,11 +94,7 @@ func (s *Server) UnlockUser(ctx context.Context, request api.UnlockUserRequestOb
 	if err != nil {
 		return nil, err
 	}
-	shown, err := s.usersOf(ctx, []user.User{unlocked})
-	if err != nil {
-		return nil, err
-	}
-	return api.UnlockUser200JSONResponse{Body: shown[0], Headers: api.UnlockUser200ResponseHeaders{ETag: etag(unlocked)}}, nil
+	return reply.to(unlocked), nil
 }
 
 // EndUserSessions ends all sessions of a user.

@@ -55,14 +55,29 @@ func (m *Manager) Authenticate(ctx context.Context, raw string) (access.Actor, e
 	if string(u.ID) != grant.Subject || u.AccountID != grant.AccountID {
 		return access.Actor{}, fmt.Errorf("%w: the token's user is not the session's", ErrInvalidToken)
 	}
-	if grant.Generation != u.Generation || !s.usable(u, m.config.Now()) {
+	if !s.usable(u, m.config.Now()) || grant.Generation < u.Generation-1 || grant.Generation > u.Generation {
 		return access.Actor{}, fmt.Errorf("%w: the session is over", ErrInvalidToken)
 	}
-	return access.Actor{
+	actor := access.Actor{
 		Kind: access.Person, User: u, Role: grant.lesserRole(u), Account: member.Account, SessionID: s.ID, SignedInAt: grant.SignedInAt,
 		MustChangePassword: s.MustChangePassword || u.Password.MustChange,
-	}, nil
+	}
+	if grant.Generation < u.Generation {
+		return access.Actor{}, &OutgrownError{Actor: actor}
+	}
+	return actor, nil
 }
+
+// OutgrownError says that a token is of the generation before the user's, and good in all else: its session has lived on
+// through the change that ended it. It is an ErrInvalidToken. The answer to that very change is all that the token may still
+// fetch, since whoever asked for it may never have got it.
+type OutgrownError struct{ Actor access.Actor }
+
+// Error says what is wrong with the token.
+func (*OutgrownError) Error() string { return "session: the token is of the generation before" }
+
+// Unwrap returns ErrInvalidToken.
+func (*OutgrownError) Unwrap() error { return ErrInvalidToken }
 
 // lesserRole is the role that counts: a token can take authority away from what the database says, never add to it.
 func (g Grant) lesserRole(u user.User) user.Role {

@@ -33,12 +33,23 @@ func (m *Manager) States(ctx context.Context, users []user.User) (map[user.ID]St
 	}
 	states := make(map[user.ID]State, len(users))
 	for _, u := range users {
-		states[u.ID] = stateOf(u, standings[ThrottleSubject(u.ID)], m.config.Now())
+		states[u.ID] = m.State(u, standings[ThrottleSubject(u.ID)])
 	}
 	return states, nil
 }
 
-func stateOf(u user.User, standing throttle.Standing, now time.Time) State {
+// Standing returns what the throttle has counted against a user.
+func (m *Manager) Standing(ctx context.Context, id user.ID) (throttle.Standing, error) {
+	subject := ThrottleSubject(id)
+	standings, err := m.store.Standings(ctx, []string{subject})
+	if err != nil {
+		return throttle.Standing{}, fmt.Errorf("session: look at the throttle: %w", err)
+	}
+	return standings[subject], nil
+}
+
+// State tells whether a user of that standing can sign in now.
+func (m *Manager) State(u user.User, standing throttle.Standing) State {
 	state := State{CanSignIn: true, LockedUntil: standing.BlockedUntil, Failures: standing.Failures, Reasons: []Reason{}}
 	stop := func(code, detail string) {
 		state.CanSignIn = false
@@ -54,7 +65,7 @@ func stateOf(u user.User, standing throttle.Standing, now time.Time) State {
 		stop("no_password", "No password was ever set. Reset the password.")
 	case password.CheckHash(u.Password.Hash) != nil:
 		stop("no_password", "The password is stored in a form that cannot be checked. Reset the password.")
-	case u.Password.TemporaryExpired(now):
+	case u.Password.TemporaryExpired(m.config.Now()):
 		stop("temporary_password_expired", "The temporary password was not used in time. Reset the password again.")
 	case u.Password.MustChange:
 		state.Reasons = append(state.Reasons, Reason{"must_change_password", "The user can sign in with the temporary password, and then has to choose a new one."})

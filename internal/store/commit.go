@@ -50,6 +50,7 @@ func (s *Store) Commit(ctx context.Context, c change.Change) (change.Result, err
 			func() error { return addTokens(tx, c.Tokens) },
 			func() error { return s.enqueue(tx, c.Outbox) },
 			func() error { return giveUp(tx, c.GiveUp) },
+			func() error { return keep(tx, c, result) },
 			func() error { return s.signal(tx, c, others, ended, &result) },
 			func() error { return beginJob(tx, c.Job) },
 			func() error { return endJob(tx, c, &result) },

@@ -34,7 +34,21 @@ func OnBehalfOf(ctx context.Context, userID string) context.Context {
 	return context.WithValue(ctx, actingFor{}, userID)
 }
 
-func claim(ctx context.Context, request *http.Request) error {
+// keyed is where a context keeps an Idempotency-Key.
+type keyed struct{}
+
+// WithIdempotencyKey returns a context for one change of credentials and its repetitions: the same call with the same key
+// within 24 hours changes nothing again, and gets the first answer. Make a new key for every change, a UUID say: 16 to 128
+// printable ASCII characters.
+func WithIdempotencyKey(ctx context.Context, key string) context.Context {
+	return context.WithValue(ctx, keyed{}, key)
+}
+
+// describe adds what a context says about the request.
+func describe(ctx context.Context, request *http.Request) error {
+	if key, ok := ctx.Value(keyed{}).(string); ok {
+		request.Header.Set("Idempotency-Key", key)
+	}
 	if userID, ok := ctx.Value(actingFor{}).(string); ok && userID != "" {
 		request.Header.Set("X-On-Behalf-Of", userID)
 	}
@@ -48,7 +62,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		return nil, fmt.Errorf("client: the base URL is not an absolute http or https URL")
 	}
 	set := settings{caller: newCaller()}
-	core, err := NewClient(baseURL, WithHTTPClient(set.caller.next), WithRequestEditorFn(claim), func(core *Core) error {
+	core, err := NewClient(baseURL, WithHTTPClient(set.caller.next), WithRequestEditorFn(describe), func(core *Core) error {
 		set.core = core
 		for _, o := range opts {
 			if err := o.apply(&set); err != nil {
