@@ -3,7 +3,9 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,26 +21,47 @@ const (
 	longestAsked = 10 * time.Second
 )
 
-// What the context of a call says about how it is made.
+// manner is how a call is made; its context says so.
+type manner struct {
+	tokenless  bool   // it needs no token, so that a TokenSource can use it to get one
+	repeatable bool   // it has no effect twice, although it is no GET
+	streamed   bool   // the caller reads the answer as it comes
+	key        string // its Idempotency-Key
+}
+
 type (
-	tokenless  struct{} // needs no token, so that a TokenSource can use it to get one
-	repeatable struct{} // may be repeated although it is a POST
-	streamed   struct{} // is read by the caller as it comes
-	actingFor  struct{} // the user that a service acts for
+	mannerKey struct{} // where a context keeps a manner
+	keyed     struct{} // where it keeps an Idempotency-Key of the caller's
+	actingFor struct{} // where it keeps the user that a service acts for
 )
 
-func withoutToken(ctx context.Context) context.Context {
-	return context.WithValue(ctx, tokenless{}, true)
+func mannerOf(ctx context.Context) manner {
+	m, _ := ctx.Value(mannerKey{}).(manner)
+	return m
 }
+
+func in(ctx context.Context, m manner) context.Context { return context.WithValue(ctx, mannerKey{}, m) }
+
+func withoutToken(ctx context.Context) context.Context { return in(ctx, manner{tokenless: true}) }
 
 // again is withoutToken for a call that may be made more than once.
 func again(ctx context.Context) context.Context {
-	return context.WithValue(withoutToken(ctx), repeatable{}, true)
+	return in(ctx, manner{tokenless: true, repeatable: true})
 }
 
-// alone is a context for a call that many wait for: the end of ctx does not end it, and it is made for nobody.
-func alone(ctx context.Context) context.Context {
-	return context.WithValue(context.WithoutCancel(ctx), actingFor{}, "")
+// once is for a change that is made once, however often it is sent: with the caller's Idempotency-Key or a new one.
+func once(ctx context.Context) context.Context {
+	m := mannerOf(ctx)
+	m.repeatable = true
+	if m.key, _ = ctx.Value(keyed{}).(string); m.key == "" {
+		m.key = rand.Text()
+	}
+	return in(ctx, m)
+}
+
+// aside is for what a call needs done beside it, such as getting a token: that is another call, and nobody's.
+func aside(ctx context.Context) context.Context {
+	return in(context.WithValue(ctx, actingFor{}, ""), manner{})
 }
 
 // caller sends requests: with a token, and again where that is safe and may help.
@@ -76,10 +99,11 @@ func (e sourceError) Unwrap() error { return e.cause }
 // authorized sends the request with a token if it wants one. A refused token is replaced and the request sent once more: a
 // request that was refused for its token had no effect.
 func (c *caller) authorized(request *http.Request) (*http.Response, error) {
-	if c.source == nil || request.Context().Value(tokenless{}) != nil {
+	if c.source == nil || mannerOf(request.Context()).tokenless {
 		return c.send(request, "")
 	}
-	token, err := c.source.Token(request.Context())
+	ctx := aside(request.Context())
+	token, err := c.source.Token(ctx)
 	if err != nil {
 		return nil, sourceError{err}
 	}
@@ -88,7 +112,7 @@ func (c *caller) authorized(request *http.Request) (*http.Response, error) {
 		return response, err
 	}
 	c.source.Refused(token)
-	fresh, err := c.source.Token(request.Context())
+	fresh, err := c.source.Token(ctx)
 	if err != nil && !refusal(err) { // it may pass: the caller must not take it for the end of the session
 		discard(response)
 		return nil, sourceError{err}
@@ -114,7 +138,7 @@ func (c *caller) send(request *http.Request, token string) (*http.Response, erro
 		attempt.Header.Set("Authorization", "Bearer "+token)
 	}
 	response, err := c.next.Do(attempt)
-	if err != nil || request.Context().Value(streamed{}) != nil {
+	if err != nil || mannerOf(request.Context()).streamed {
 		return response, err
 	}
 	defer func() { _ = response.Body.Close() }() // it was only read
@@ -150,7 +174,7 @@ func (c *caller) pause(request *http.Request, attempt int, response *http.Respon
 
 // safe tells whether a request has no effect a second time.
 func safe(request *http.Request) bool {
-	return request.Method == http.MethodGet || request.Context().Value(repeatable{}) != nil
+	return request.Method == http.MethodGet || mannerOf(request.Context()).repeatable
 }
 
 // rewinds tells whether the body can be sent again.
@@ -166,8 +190,21 @@ func passing(response *http.Response, err error) bool {
 	switch response.StatusCode {
 	case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
+	case http.StatusConflict:
+		return inProgress(response)
 	}
 	return false
+}
+
+// inProgress tells whether the first request with the same Idempotency-Key is still being carried out.
+func inProgress(response *http.Response) bool {
+	data, err := io.ReadAll(response.Body) // from memory
+	if err != nil {
+		return false
+	}
+	response.Body = io.NopCloser(bytes.NewReader(data))
+	var problem Problem
+	return json.Unmarshal(data, &problem) == nil && problem.Code == ProblemCodeIdempotencyInProgress
 }
 
 // discard lets go of an answer that is not looked at.

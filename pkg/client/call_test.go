@@ -183,16 +183,30 @@ func TestRetries_whatIsSafe(t *testing.T) {
 	}
 }
 
-// A header makes no change safe to repeat that the service would make twice.
-func TestRetries_notForAHeader(t *testing.T) {
-	s := &script{steps: []step{{503, "unavailable", ""}}}
-	keyed := client.WithRequestEditorFn(func(_ context.Context, request *http.Request) error {
-		request.Header.Set("Idempotency-Key", "mine")
-		return nil
-	})
-	err := scripted(t, s, client.WithToken(token), newClock().option(), keyed).EndUserSessions(t.Context(), "u1")
-	if client.CodeOf(err) != client.ProblemCodeUnavailable || len(s.requests) != 1 {
-		t.Errorf("got %v after %d requests", err, len(s.requests))
+// A change keeps its Idempotency-Key over its repetitions, and another change has another; the caller's own is kept as well.
+func TestRetries_keepTheKey(t *testing.T) {
+	s := &script{steps: []step{{}, {status: -1}, {409, "idempotency_in_progress", "1"}, {status: 200}}, success: credentialsJSON}
+	c := scripted(t, s, client.WithToken(token), newClock().option())
+	change := func(ctx context.Context) []string {
+		t.Helper()
+		s.requests = nil
+		if _, _, err := c.ChangeMyCredentials(ctx, client.OwnCredentialsChange{Username: pointer("maria")}, ""); err != nil {
+			t.Fatal(err)
+		}
+		var keys []string
+		for _, r := range s.requests {
+			keys = append(keys, r.Header.Get("Idempotency-Key"))
+		}
+		if len(keys) != 4 || len(keys[0]) < 16 || len(slices.Compact(slices.Clone(keys))) != 1 {
+			t.Errorf("sent with the keys %q", keys)
+		}
+		return keys
+	}
+	if first, second := change(t.Context()), change(t.Context()); first[0] == second[0] {
+		t.Errorf("two changes have the key %q", first[0])
+	}
+	if own := "6f2a9c1e-8d0b-4c1e"; change(client.WithIdempotencyKey(t.Context(), own))[0] != own {
+		t.Error("the caller's own key is not sent")
 	}
 }
 

@@ -34,19 +34,17 @@ func OnBehalfOf(ctx context.Context, userID string) context.Context {
 	return context.WithValue(ctx, actingFor{}, userID)
 }
 
-// keyed is where a context keeps an Idempotency-Key.
-type keyed struct{}
-
-// WithIdempotencyKey returns a context for one change of credentials and its repetitions: the same call with the same key
-// within 24 hours changes nothing again, and gets the first answer. Make a new key for every change, a UUID say: 16 to 128
-// printable ASCII characters.
+// WithIdempotencyKey returns a context for one change of credentials and its repetitions: the same call with the same key within
+// 24 hours changes nothing again, and gets the first answer. Without it the Client makes a key for each call, which its own
+// retries share; a program that wants to repeat a call after it was restarted stores a key before the first try. Make a new
+// key for every change, a UUID say: 16 to 128 printable ASCII characters.
 func WithIdempotencyKey(ctx context.Context, key string) context.Context {
 	return context.WithValue(ctx, keyed{}, key)
 }
 
 // describe adds what a context says about the request.
 func describe(ctx context.Context, request *http.Request) error {
-	if key, ok := ctx.Value(keyed{}).(string); ok {
+	if key := mannerOf(ctx).key; key != "" {
 		request.Header.Set("Idempotency-Key", key)
 	}
 	if userID, ok := ctx.Value(actingFor{}).(string); ok && userID != "" {
@@ -124,7 +122,7 @@ func (c *Client) GetMyCredentials(ctx context.Context) (*Credentials, string, er
 // empty. It answers them as they are then, with new tokens for the session if the password changed, and their new ETag.
 func (c *Client) ChangeMyCredentials(ctx context.Context, change OwnCredentialsChange, ifMatch string) (*ChangedCredentials, string, error) {
 	params := &ChangeMyCredentialsParams{IfMatch: optional(ifMatch)}
-	changed, etag, err := tagged[ChangedCredentials](c.core.ChangeMyCredentials(ctx, params, change))
+	changed, etag, err := tagged[ChangedCredentials](c.core.ChangeMyCredentials(once(ctx), params, change))
 	if own, ok := c.caller.source.(*session); ok && err == nil {
 		err = own.changed(ctx, changed)
 	}
@@ -133,17 +131,17 @@ func (c *Client) ChangeMyCredentials(ctx context.Context, change OwnCredentialsC
 
 // RedeemPasswordReset sets the password that the user chose, for the token of a mailed reset link.
 func (c *Client) RedeemPasswordReset(ctx context.Context, token, newPassword string) error {
-	return nothing(c.core.RedeemPasswordReset(withoutToken(ctx), PasswordRedemption{Token: token, NewPassword: newPassword}))
+	return nothing(c.core.RedeemPasswordReset(once(withoutToken(ctx)), PasswordRedemption{Token: token, NewPassword: newPassword}))
 }
 
 // ConfirmEmail lets a pending e-mail address take effect, for the token that was mailed to it.
 func (c *Client) ConfirmEmail(ctx context.Context, token string) (*EmailConfirmed, error) {
-	return body[EmailConfirmed](c.core.ConfirmEmail(withoutToken(ctx), LinkToken{Token: token}))
+	return body[EmailConfirmed](c.core.ConfirmEmail(once(withoutToken(ctx)), LinkToken{Token: token}))
 }
 
 // RevertCredentials undoes a change that was not the user's, for the token of its notice.
 func (c *Client) RevertCredentials(ctx context.Context, token string) (*CredentialsReverted, error) {
-	return body[CredentialsReverted](c.core.RevertCredentials(withoutToken(ctx), LinkToken{Token: token}))
+	return body[CredentialsReverted](c.core.RevertCredentials(once(withoutToken(ctx)), LinkToken{Token: token}))
 }
 
 // GetPasswordPolicy answers the rules for passwords and usernames: with a token those of its account.
@@ -163,19 +161,19 @@ func (c *Client) GetUser(ctx context.Context, id string) (*User, string, error) 
 
 // CreateUser makes a user. Its temporary password is in this answer and never shown again. It answers the ETag as well.
 func (c *Client) CreateUser(ctx context.Context, creation UserCreation) (*CreatedUser, string, error) {
-	return tagged[CreatedUser](c.core.CreateUser(ctx, creation))
+	return tagged[CreatedUser](c.core.CreateUser(once(ctx), creation))
 }
 
 // ChangeUser changes the place, the name and the status of a user whom the caller manages, if the credentials still have the
 // ETag ifMatch or it is empty. It answers the user as it is then, and its new ETag.
 func (c *Client) ChangeUser(ctx context.Context, id string, change UserChange, ifMatch string) (*User, string, error) {
-	return tagged[User](c.core.ChangeUser(ctx, id, &ChangeUserParams{IfMatch: optional(ifMatch)}, change))
+	return tagged[User](c.core.ChangeUser(once(ctx), id, &ChangeUserParams{IfMatch: optional(ifMatch)}, change))
 }
 
 // UnlockUser lifts the delays after failed attempts of a user whom the caller manages, if the credentials still have the ETag
 // ifMatch or it is empty. It answers the user, which tells what still keeps it from signing in, and its ETag.
 func (c *Client) UnlockUser(ctx context.Context, id, reason, ifMatch string) (*User, string, error) {
-	return tagged[User](c.core.UnlockUser(ctx, id, &UnlockUserParams{IfMatch: optional(ifMatch)}, Unlock{Reason: optional(reason)}))
+	return tagged[User](c.core.UnlockUser(once(ctx), id, &UnlockUserParams{IfMatch: optional(ifMatch)}, Unlock{Reason: optional(reason)}))
 }
 
 // EndUserSessions ends all sessions of a user whom the caller manages.
@@ -192,7 +190,7 @@ func (c *Client) GetUsernameHistory(ctx context.Context, id string) (*UsernameHi
 // or it is empty. It answers them as they are then, and their new ETag.
 func (c *Client) ChangeUserCredentials(ctx context.Context, id string, change CredentialsChange, ifMatch string) (*Credentials, string, error) {
 	params := &ChangeUserCredentialsParams{IfMatch: optional(ifMatch)}
-	return tagged[Credentials](c.core.ChangeUserCredentials(ctx, id, params, change))
+	return tagged[Credentials](c.core.ChangeUserCredentials(once(ctx), id, params, change))
 }
 
 // ResetPassword resets the password of a user whom the caller manages, if the credentials still have the ETag ifMatch or
@@ -200,7 +198,7 @@ func (c *Client) ChangeUserCredentials(ctx context.Context, id string, change Cr
 // answers the new ETag as well.
 func (c *Client) ResetPassword(ctx context.Context, id string, reset PasswordReset, ifMatch string) (*PasswordResetResult, string, error) {
 	params := &ResetPasswordParams{IfMatch: optional(ifMatch)}
-	return tagged[PasswordResetResult](c.core.ResetPassword(ctx, id, params, reset))
+	return tagged[PasswordResetResult](c.core.ResetPassword(once(ctx), id, params, reset))
 }
 
 // ResolveUsername answers who held a username at a time; the zero Time asks for who holds it now or held it last.
@@ -222,7 +220,7 @@ func (c *Client) ListAuditEvents(ctx context.Context, params ListAuditEventsPara
 // the HTTP client allows for a call: a default client is given no limit here, ctx ends it.
 func (c *Client) ExportAuditEvents(ctx context.Context, params ListAuditEventsParams) (io.ReadCloser, error) {
 	return c.stream("application/x-ndjson", func(core *Core, accept RequestEditorFn) (*http.Response, error) {
-		return core.ListAuditEvents(context.WithValue(ctx, streamed{}, true), &params, accept)
+		return core.ListAuditEvents(in(ctx, manner{streamed: true}), &params, accept)
 	})
 }
 
@@ -236,7 +234,7 @@ func (c *Client) ReviewCredentials(ctx context.Context, params ReviewCredentials
 // one that was broken off ends with an error. As with ExportAuditEvents, ctx alone limits how long it takes.
 func (c *Client) ExportCredentialReview(ctx context.Context, params ReviewCredentialsParams) (io.ReadCloser, error) {
 	return c.stream("text/csv", func(core *Core, accept RequestEditorFn) (*http.Response, error) {
-		return core.ReviewCredentials(context.WithValue(ctx, streamed{}, true), &params, accept)
+		return core.ReviewCredentials(in(ctx, manner{streamed: true}), &params, accept)
 	})
 }
 
@@ -273,7 +271,7 @@ func (c *Client) CheckAuditIntegrity(ctx context.Context, account string) (*Audi
 // the credentials still have the ETag ifMatch or it is empty. A reset undoes it. It answers the new ETag as well.
 func (c *Client) LockUser(ctx context.Context, id, reason, ifMatch string) (*SecurityLockResult, string, error) {
 	params := &LockUserParams{IfMatch: optional(ifMatch)}
-	return tagged[SecurityLockResult](c.core.LockUser(ctx, id, params, SecurityLock{Reason: reason}))
+	return tagged[SecurityLockResult](c.core.LockUser(once(ctx), id, params, SecurityLock{Reason: reason}))
 }
 
 // VerifyCredentials tells whether a username and a password are right, and whose they are.
@@ -355,7 +353,7 @@ func (c *Client) VerifyStream(ctx context.Context, request VerificationRequest) 
 // account; empty is the own one. Use PreviewPasswordResetJob to see first whom it would reset.
 func (c *Client) BeginPasswordResetJob(ctx context.Context, accountID string, wanted PasswordResetJobWanted) (*PasswordResetJob, error) {
 	wanted.DryRun = nil
-	return body[PasswordResetJob](c.core.BeginPasswordResetJob(ctx, &BeginPasswordResetJobParams{AccountID: optional(accountID)}, wanted))
+	return body[PasswordResetJob](c.core.BeginPasswordResetJob(once(ctx), &BeginPasswordResetJobParams{AccountID: optional(accountID)}, wanted))
 }
 
 // PreviewPasswordResetJob tells what BeginPasswordResetJob would do with the same wish, one page of it: nothing is done.
@@ -392,7 +390,7 @@ func (c *Client) HandOutTemporaryPasswords(ctx context.Context, job string, limi
 	if limit > 0 {
 		params.Limit = &limit
 	}
-	return body[TemporaryPasswords](c.core.HandOutTemporaryPasswords(ctx, job, params))
+	return body[TemporaryPasswords](c.core.HandOutTemporaryPasswords(once(ctx), job, params))
 }
 
 // IssueToken gets a token for a service: with the wanted scopes, or with all it has when none is given.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/salesexec/credentials/internal/spectest"
@@ -171,6 +172,7 @@ func pointer[T any](value T) *T { return &value }
 func TestClient_callsEveryOperation(t *testing.T) {
 	s := &stub{}
 	c, recorder := newClient(t, s, client.WithToken(token))
+	keyed := operationsWithKey(t)
 	for name, tc := range map[string]struct {
 		call          func(ctx context.Context) (any, string, error)
 		authorization string
@@ -317,6 +319,9 @@ func TestClient_callsEveryOperation(t *testing.T) {
 			if diff := cmp.Diff([]string{tc.authorization, tc.ifMatch, tc.body, tc.etag}, got); diff != "" {
 				t.Errorf("authorization, If-Match, body, ETag: %s", diff)
 			}
+			if key := s.last.Header.Get("Idempotency-Key"); (len(key) >= 16) != keyed[name] || (key == "") == keyed[name] {
+				t.Errorf("got the Idempotency-Key %q; that the contract has one is %v", key, keyed[name])
+			}
 		})
 	}
 	// What is for people has no method.
@@ -324,6 +329,27 @@ func TestClient_callsEveryOperation(t *testing.T) {
 	if diff := cmp.Diff(forPeople, recorder.Unexercised()); diff != "" {
 		t.Errorf("operations that were not called: %s", diff)
 	}
+}
+
+// operationsWithKey returns the ids of the operations that take an Idempotency-Key.
+func operationsWithKey(t *testing.T) map[string]bool {
+	t.Helper()
+	doc, err := openapi3.NewLoader().LoadFromFile("../../openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyed := map[string]bool{}
+	for _, item := range doc.Paths.Map() {
+		for _, operation := range item.Operations() {
+			if operation.Parameters.GetByInAndName(openapi3.ParameterInHeader, "Idempotency-Key") != nil {
+				keyed[operation.OperationID] = true
+			}
+		}
+	}
+	if len(keyed) == 0 {
+		t.Fatal("no operation takes an Idempotency-Key")
+	}
+	return keyed
 }
 
 // An export is the stream as it came, and what is no export is an error.

@@ -66,7 +66,7 @@ func (k *keeper) Token(ctx context.Context) (string, error) {
 		return kept.token, nil
 	}
 	// Cut off from the caller's cancellation: others wait for the outcome too.
-	result := k.group.DoChan("", func() (any, error) { return k.renew(alone(ctx)) })
+	result := k.group.DoChan("", func() (any, error) { return k.renew(aside(context.WithoutCancel(ctx))) })
 	select {
 	case r := <-result:
 		if r.Err != nil {

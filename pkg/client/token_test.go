@@ -209,6 +209,22 @@ func TestWithClientCredentials_outage(t *testing.T) {
 	}
 }
 
+// What a source does for a call is not the call: it is neither repeated with the call's key nor made for the call's user.
+func TestWithToken_aside(t *testing.T) {
+	s := &script{steps: []step{{503, "unavailable", ""}}}
+	var c *client.Client
+	c = scripted(t, s, newClock().option(), client.WithToken(func(ctx context.Context) (string, error) {
+		return "", last(c.SignIn(ctx, "maria", "pw"))
+	}))
+	_, _, err := c.ResetPassword(client.OnBehalfOf(t.Context(), "u9"), "u1", client.PasswordReset{}, "")
+	if client.CodeOf(err) != client.ProblemCodeUnavailable || len(s.requests) != 1 {
+		t.Fatalf("got %v after %d requests", err, len(s.requests))
+	}
+	if h := s.requests[0].Header; h.Get("Idempotency-Key") != "" || h.Get("X-On-Behalf-Of") != "" {
+		t.Errorf("the sign-in was sent with %v", h)
+	}
+}
+
 // A source that answers the same token after a refusal is not asked a third time, and the refusal is the answer.
 func TestWithToken_sameTokenAgain(t *testing.T) {
 	i, asked := &issuer{good: "another"}, 0
