@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -248,8 +250,34 @@ func TestRetries_bounds(t *testing.T) {
 			}
 		})
 	}
+	// Drawn below a bound that grows: the longest of many is long.
+	longest := time.Duration(0)
+	for range 20 {
+		clock := newClock()
+		c := scripted(t, &script{steps: []step{{503, "overloaded", ""}}}, client.WithRetries(7), clock.option())
+		if _, err := c.GetPasswordPolicy(t.Context()); err == nil {
+			t.Error("got no error")
+		}
+		longest = max(longest, slices.Max(clock.waited))
+	}
+	if longest < time.Second {
+		t.Errorf("the longest wait was %v", longest)
+	}
 	if _, err := client.New("https://c.example", client.WithRetries(-1)); err == nil {
 		t.Error("New accepts -1 retries")
+	}
+}
+
+// A body that cannot be read again is not sent again.
+func TestRetries_notWithoutTheBody(t *testing.T) {
+	s := &script{steps: []step{{503, "overloaded", ""}}}
+	c := scripted(t, s, newClock().option(), client.WithToken(token), client.WithRequestEditorFn(func(_ context.Context, r *http.Request) error {
+		r.Body, r.GetBody = io.NopCloser(strings.NewReader("{}")), nil
+		return nil
+	}))
+	_, _, err := c.ResetPassword(t.Context(), "u1", client.PasswordReset{}, "")
+	if client.CodeOf(err) != client.ProblemCodeOverloaded || len(s.requests) != 1 {
+		t.Errorf("got %v after %d requests", err, len(s.requests))
 	}
 }
 
@@ -271,7 +299,9 @@ func TestRetries_endWithTheContext(t *testing.T) {
 
 // A server whose certificate is not trusted is not asked again: that does not pass.
 func TestRetries_notForAnUntrustedServer(t *testing.T) {
-	server := httptest.NewTLSServer(http.NotFoundHandler())
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains of the client
+	server.StartTLS()
 	t.Cleanup(server.Close)
 	clock := newClock()
 	c, err := client.New(server.URL, clock.option())

@@ -281,3 +281,38 @@ func TestWithSession_failures(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A refresh that a password change has overtaken does not bring the ended tokens back.
+func TestWithSession_overtakenRefresh(t *testing.T) {
+	arrived, release := make(chan struct{}), map[string]chan struct{}{http.MethodPatch: make(chan struct{}), http.MethodPost: make(chan struct{})}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-release[r.Method]
+		w.Header().Set("Content-Type", "application/json")
+		if r.Method == http.MethodPatch {
+			_, _ = io.WriteString(w, `{"username":"maria","access_token":"changed","refresh_token":"of the change","expires_in":900}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"access_token":"ended","refresh_token":"ended","expires_in":900}`)
+	}))
+	t.Cleanup(server.Close)
+	clock := newClock()
+	c, err := client.New(server.URL, clock.option(), client.WithSession(client.SessionTokens{AccessToken: "first", RefreshToken: "first", ExpiresIn: 900}, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calls sync.WaitGroup
+	calls.Go(func() {
+		if _, _, err := c.ChangeMyCredentials(t.Context(), client.OwnCredentialsChange{}, ""); err != nil {
+			t.Error(err)
+		}
+		close(release[http.MethodPost]) // the refresh is answered after the change
+	})
+	<-arrived
+	clock.advance(time.Hour)
+	calls.Go(func() { wantToken(t, c, "changed") })
+	<-arrived
+	close(release[http.MethodPatch])
+	calls.Wait()
+	wantToken(t, c, "changed")
+}
