@@ -122,7 +122,7 @@ func TestRetries_whatMayPass(t *testing.T) {
 		"bad gateway":         {step{502, "", ""}, true},
 		"overloaded":          {step{503, "overloaded", "1"}, true},
 		"gateway timeout":     {step{504, "", ""}, true},
-		"in progress":         {step{409, "idempotency_in_progress", "1"}, false},
+		"in progress":         {step{409, "idempotency_in_progress", "1"}, true},
 		"another conflict":    {step{409, "conflict", ""}, false},
 		"malformed":           {step{400, "malformed_request", ""}, false},
 		"unauthorized":        {step{401, "unauthorized", ""}, false},
@@ -160,16 +160,35 @@ func TestRetries_whatIsSafe(t *testing.T) {
 		call func(c *client.Client) error
 		want int
 	}{
-		"a read":     {func(c *client.Client) error { return last(c.GetUsernameHistory(ctx, "u1")) }, 4},
-		"a refresh":  {func(c *client.Client) error { return last(c.RefreshSession(ctx, "r")) }, 4},
-		"a token":    {func(c *client.Client) error { return last(c.IssueToken(ctx, "dialer", "s")) }, 4},
-		"an export":  {func(c *client.Client) error { return last(c.ExportAuditEvents(ctx, client.ListAuditEventsParams{})) }, 4},
-		"a sign-in":  {func(c *client.Client) error { return last(c.SignIn(ctx, "maria", "pw")) }, 1},
-		"a check":    {func(c *client.Client) error { return last(c.VerifyCredentials(ctx, client.Verification{})) }, 1},
-		"a deletion": {func(c *client.Client) error { return c.EndUserSessions(ctx, "u1") }, 1},
+		"a read":    {func(c *client.Client) error { return last(c.GetUsernameHistory(ctx, "u1")) }, 4},
+		"a refresh": {func(c *client.Client) error { return last(c.RefreshSession(ctx, "r")) }, 4},
+		"a token":   {func(c *client.Client) error { return last(c.IssueToken(ctx, "dialer", "s")) }, 4},
+		"an export": {func(c *client.Client) error { return last(c.ExportAuditEvents(ctx, client.ListAuditEventsParams{})) }, 4},
+		"a sign-in": {func(c *client.Client) error { return last(c.SignIn(ctx, "maria", "pw")) }, 1},
+		"a check":   {func(c *client.Client) error { return last(c.VerifyCredentials(ctx, client.Verification{})) }, 1},
+		"a change": {func(c *client.Client) error {
+			return lastOfThree(c.ChangeMyCredentials(ctx, client.OwnCredentialsChange{}, ""))
+		}, 4},
+		"a rename": {func(c *client.Client) error {
+			return lastOfThree(c.ChangeUserCredentials(ctx, "u1", client.CredentialsChange{}, ""))
+		}, 4},
+		"a reset": {func(c *client.Client) error {
+			return lastOfThree(c.ResetPassword(ctx, "u1", client.PasswordReset{}, ""))
+		}, 4},
+		"a lock":       {func(c *client.Client) error { return lastOfThree(c.LockUser(ctx, "u1", "lost", "")) }, 4},
+		"a new user":   {func(c *client.Client) error { return lastOfThree(c.CreateUser(ctx, client.UserCreation{})) }, 4},
+		"a demotion":   {func(c *client.Client) error { return lastOfThree(c.ChangeUser(ctx, "u1", client.UserChange{}, "")) }, 4},
+		"an unlocking": {func(c *client.Client) error { return lastOfThree(c.UnlockUser(ctx, "u1", "", "")) }, 4},
+		"a job": {func(c *client.Client) error {
+			return last(c.BeginPasswordResetJob(ctx, "", client.PasswordResetJobWanted{}))
+		}, 4},
+		"a hand-out":     {func(c *client.Client) error { return last(c.HandOutTemporaryPasswords(ctx, "j1", 10)) }, 4},
+		"a link":         {func(c *client.Client) error { return c.RedeemPasswordReset(ctx, "t", "p") }, 4},
+		"a confirmation": {func(c *client.Client) error { return last(c.ConfirmEmail(ctx, "t")) }, 4},
+		"an undoing":     {func(c *client.Client) error { return last(c.RevertCredentials(ctx, "t")) }, 4},
+		"a deletion":     {func(c *client.Client) error { return c.EndUserSessions(ctx, "u1") }, 1},
 		"a full save": {func(c *client.Client) error {
-			_, _, err := c.SetNamingRule(ctx, "", client.NamingRuleChange{}, "")
-			return err
+			return lastOfThree(c.SetNamingRule(ctx, "", client.NamingRuleChange{}, ""))
 		}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -213,6 +232,8 @@ func TestRetries_keepTheKey(t *testing.T) {
 }
 
 func last[T any](_ T, err error) error { return err }
+
+func lastOfThree[T, U any](_ T, _ U, err error) error { return err }
 
 // Retries are bounded in number and time, their pauses grow, are drawn at random and follow Retry-After.
 func TestRetries_bounds(t *testing.T) {

@@ -79,8 +79,9 @@ func from(source func(c *Client) TokenSource) Option {
 }
 
 // WithRetries bounds how often a call is repeated, 3 times by default; 0 never repeats. Only calls that cannot have an effect
-// twice are repeated: those that read, and those that get tokens. They are when the service was not reached, or when it answers
-// 429, 500, 502, 503 or 504. The pauses grow from 0.2 to at most 5 seconds, are drawn at random, and follow Retry-After; a call fails at once when the
+// twice are repeated: those that read, those that get tokens, and the changes that are sent with an Idempotency-Key, which the
+// Client makes (see WithIdempotencyKey). They are when the service was not reached, or when it answers 429, 500, 502, 503 or 504,
+// or that it is still carrying out the first attempt. The pauses grow from 0.2 to at most 5 seconds, are drawn at random, and follow Retry-After; a call fails at once when the
 // service asks for more than 10 seconds, or for more than the context allows.
 func WithRetries(most int) Option {
 	return setting(func(s *settings) error {
