@@ -3727,9 +3727,9 @@ type ClientInterface interface {
 	// HandOutTemporaryPasswords Fetch temporary passwords of a job, once
 	//
 	// Answers temporary passwords that the job has made and that nobody has fetched, up to `limit`, and forgets them: a
-	// password is answered once. Repeat the request until there are no `items`; while the job runs, more may come. They are
-	// sealed in the database until then, and gone 24 hours after the reset. Who fetched which user's password is in the
-	// audit trail.
+	// password is answered once. Repeat the request until there are no `items`, with a new `Idempotency-Key` each time: with
+	// the same one the caller gets an answer that was lost once more. While the job runs, more may come. They are sealed in
+	// the database until then, and gone 24 hours after the reset. Who fetched which user's password is in the audit trail.
 	//
 	// Only passwords of users whom the caller manages now are answered, and none that the user or somebody else has replaced
 	// meanwhile. An administrator of the whole company can fetch those of jobs that others began. A service needs the scope
@@ -4992,9 +4992,9 @@ func (c *Core) ListPasswordResetJobResults(ctx context.Context, job Job, params 
 // HandOutTemporaryPasswords Fetch temporary passwords of a job, once
 //
 // Answers temporary passwords that the job has made and that nobody has fetched, up to `limit`, and forgets them: a
-// password is answered once. Repeat the request until there are no `items`; while the job runs, more may come. They are
-// sealed in the database until then, and gone 24 hours after the reset. Who fetched which user's password is in the
-// audit trail.
+// password is answered once. Repeat the request until there are no `items`, with a new `Idempotency-Key` each time: with
+// the same one the caller gets an answer that was lost once more. While the job runs, more may come. They are sealed in
+// the database until then, and gone 24 hours after the reset. Who fetched which user's password is in the audit trail.
 //
 // Only passwords of users whom the caller manages now are answered, and none that the user or somebody else has replaced
 // meanwhile. An administrator of the whole company can fetch those of jobs that others began. A service needs the scope
