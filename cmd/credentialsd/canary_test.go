@@ -34,6 +34,7 @@ func TestCanary(t *testing.T) {
 		keyed := []string{idempotencyHeader, "canary-key-0123456789"} // so that the answers are kept
 		alex := s.token("alex", demoPassword)
 		changed := s.want(s.change(alex, map[string]string{"new_password": first, "current_password": demoPassword}, keyed...), http.StatusOK, "")
+		s.want(send(http.MethodPatch, ownCredentials, alex, map[string]string{"new_password": second}, keyed...), http.StatusUnprocessableEntity, "idempotency_key_reused")
 		alex = changed.text("access_token")
 		s.want(patch(alex, map[string]string{"new_password": second, "current_password": wrong}), http.StatusForbidden, "wrong_current_password")
 		s.want(patch(alex, map[string]string{"new_password": "canary-", "current_password": first}), http.StatusUnprocessableEntity, "policy_violation")
@@ -90,6 +91,11 @@ func dump(t *testing.T, url string) string {
 	tables := rowsOf(t, db, list)
 	for _, table := range tables {
 		for _, row := range rowsOf(t, db, fmt.Sprintf("SELECT * FROM %q", table[0])) {
+			for i, value := range row {
+				if bytes, ok := value.([]byte); ok { // else it would be printed as numbers
+					row[i] = string(bytes)
+				}
+			}
 			fmt.Fprintln(&text, table[0], row)
 		}
 	}

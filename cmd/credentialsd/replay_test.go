@@ -51,8 +51,8 @@ func TestReplay_password(t *testing.T) {
 			s.sameAnswer(first, s.change(old, wanted, idempotencyHeader, lostKey))
 		}
 		s.sameAnswer(first, s.change(first.text("access_token"), wanted, idempotencyHeader, lostKey))
-		if count := s.changes(audit.CredentialsChanged, alex.ID); count != 1 {
-			t.Errorf("%d events of one change", count)
+		if count, mails := s.changes(audit.CredentialsChanged, alex.ID), len(s.mailbox(alexAddress)); count != 1 || mails != 1 {
+			t.Errorf("%d events and %d mails of one change", count, mails)
 		}
 		other := map[string]string{"current_password": demoPassword, "new_password": "another lantern orbit five"}
 		s.want(s.change(old, other, idempotencyHeader, lostKey), http.StatusUnprocessableEntity, "idempotency_key_reused")
@@ -92,7 +92,7 @@ func TestReplay_password(t *testing.T) {
 func TestReplay_reset(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		ada, bo := s.token("ada", demoPassword), s.user("bo")
-		for _, bad := range []string{"fifteen-letters", strings.Repeat("k", 129), "sixteen-letters-é"} {
+		for _, bad := range []string{"fifteen-letters", strings.Repeat("k", 129), "sixteen-letters-é", "sixteen\tletters-"} {
 			s.want(s.reset(ada, bo.ID, nil, idempotencyHeader, bad), http.StatusBadRequest, "malformed_request")
 		}
 		s.want(s.reset(ada, bo.ID, nil, idempotencyHeader, lostKey, "If-Match", `"99"`), http.StatusPreconditionFailed, "precondition_failed")
@@ -124,6 +124,12 @@ func TestReplay_reset(t *testing.T) {
 		}
 
 		s.clock.advance(replay.Life)
+		if _, err := s.database().Sweep(t.Context(), s.clock.now().Add(-forgetAfter)); err != nil {
+			t.Fatal(err)
+		}
+		if rows := rowsOf(t, connect(t, s.databaseURL), "SELECT * FROM idempotency_keys"); len(rows) != 0 {
+			t.Errorf("%d keys are kept after a day", len(rows))
+		}
 		next := s.want(s.reset(s.token("ada", demoPassword), bo.ID, nil, idempotencyHeader, lostKey), http.StatusOK, "")
 		if cmp.Equal(first.raw, next.raw) {
 			t.Error("an answer of the day before")

@@ -147,6 +147,38 @@ func TestContract_marksSecretsInRequests(t *testing.T) {
 
 func isJSON(mediaType string) bool { return strings.HasSuffix(mediaType, "json") }
 
+// API-05, IDM-01: every PATCH and POST takes an Idempotency-Key, but for those that change no credentials and lose nothing when
+// they are sent again.
+func TestContract_repeatable(t *testing.T) {
+	without := map[string]string{
+		"POST /sessions":                           "opens one session more",
+		"POST /sessions/refresh":                   "has a grace of its own for a lost answer",
+		"POST /oauth/token":                        "gives one token more, as RFC 6749 has it",
+		"POST /password-policy/check":              "changes nothing",
+		"POST /internal/credentials/verify":        "changes nothing",
+		"POST /admin/password-resets/{job}/cancel": "a job that is cancelled stays so, and is answered again",
+		"POST /ssf/streams":                        "there is one stream, which can be read",
+		"PATCH /ssf/streams":                       "sets values, and can be sent again",
+		"POST /ssf/status":                         "sets a value",
+		"POST /ssf/subjects/add":                   "sets a value",
+		"POST /ssf/subjects/remove":                "sets a value",
+		"POST /ssf/verification":                   "asks for one event more",
+		"POST /ssf/streams/{stream_id}/poll":       "is acknowledged by the next one",
+	}
+	for name, operation := range operations(contract(t)) {
+		_, excepted := without[name]
+		takes := operation.Parameters.GetByInAndName("header", "Idempotency-Key") != nil
+		must := !excepted && (strings.HasPrefix(name, "PATCH ") || strings.HasPrefix(name, "POST "))
+		if takes != must {
+			t.Errorf("%s takes an Idempotency-Key: %v", name, takes)
+		}
+		delete(without, name)
+	}
+	if len(without) != 0 {
+		t.Errorf("there is no %v", without)
+	}
+}
+
 // PRE-01, PRE-02: what answers an ETag to a change takes If-Match; RL-01, RL-06: a delay says how long it is.
 func TestContract_headers(t *testing.T) {
 	for name, operation := range operations(contract(t)) {
