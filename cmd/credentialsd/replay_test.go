@@ -137,21 +137,34 @@ func TestReplay_reset(t *testing.T) {
 	})
 }
 
-// IDM-02: what was answered is answered again by a program that was started after the first one was killed.
+// IDM-02: what was answered is answered again by a program that was started after the first one was killed; and what was saved just
+// before the kill, whether its answer got out or not.
 func TestReplay_killed(t *testing.T) {
 	for _, database := range databases() {
 		t.Run(database, func(t *testing.T) {
 			url := databaseURL(t, database)
-			folder := dataFolder(t, url)
+			folder, db := dataFolder(t, url), connect(t, url)
 			p := startProgram(t, url, folder)
-			ada, bo := p.token("ada", demoPassword), p.user("bo")
+			ada, bo, wanda := p.token("ada", demoPassword), p.user("bo"), p.user("wanda")
 			first := p.want(p.reset(ada, bo.ID, nil, idempotencyHeader, lostKey), http.StatusOK, "")
+			var asking sync.WaitGroup
+			asking.Go(func() {
+				_, _ = p.try(http.MethodPost, "/admin/users/"+wanda.ID+"/password-reset", ada, nil, idempotencyHeader, lostKey+"-2")
+			})
+			p.until("the second answer is kept", func() bool {
+				return len(rowsOf(t, db, "SELECT 1 FROM idempotency_keys WHERE sealed IS NOT NULL")) == 2
+			})
 			p.kill()
+			asking.Wait()
 			p = startProgram(t, url, folder)
 			ada = p.token("ada", demoPassword) // its port, and so the issuer of its tokens, is another
 			p.sameAnswer(first, p.reset(ada, bo.ID, nil, idempotencyHeader, lostKey))
-			if count := p.changes(audit.PasswordReset, bo.ID); count != 1 {
-				t.Errorf("%d resets", count)
+			second := p.want(p.reset(ada, wanda.ID, nil, idempotencyHeader, lostKey+"-2"), http.StatusOK, "")
+			p.want(p.signIn("wanda", second.text("temporary_password")), http.StatusCreated, "")
+			for _, u := range []demoUser{bo, wanda} {
+				if count := p.changes(audit.PasswordReset, u.ID); count != 1 {
+					t.Errorf("%d resets of %s", count, u.Username)
+				}
 			}
 		})
 	}
