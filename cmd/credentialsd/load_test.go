@@ -57,7 +57,7 @@ func startBuilt(t testing.TB, env ...string) built {
 }
 
 // peakMemory returns the most memory the process has had resident so far, in bytes.
-func (b built) peakMemory(t *testing.T) int {
+func (b built) peakMemory(t testing.TB) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.process.Pid))
 	if err != nil {
