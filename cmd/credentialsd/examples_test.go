@@ -160,7 +160,7 @@ func TestExamples_streams(t *testing.T) {
 	l := &listener{service: s, token: s.serviceToken("ssf.manage")}
 	created := s.want(s.streams(http.MethodPost, l.token, `{
 		"delivery": {"method": "urn:ietf:rfc:8935", "endpoint_url": "`+e.URL+`"},
-		"events_requested": ["urn:example:secevent:events:type_2", "urn:example:secevent:events:type_3", "urn:example:secevent:events:type_4"],
+		"events_requested": ["urn:example:secevent:events:type_2", "urn:example:secevent:events:type_3", "`+renamed+`"],
 		"description" : "Stream for Receiver A using events type_2, type_3, type_4"
 	}`), http.StatusCreated, "")
 	l.id = created.text("stream_id")

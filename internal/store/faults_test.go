@@ -6,6 +6,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/salesexec/credentials/internal/audit"
+	"github.com/salesexec/credentials/internal/client"
+	"github.com/salesexec/credentials/internal/signal"
+	"github.com/salesexec/credentials/internal/store"
+	"github.com/salesexec/credentials/internal/storetest"
+	"github.com/salesexec/credentials/internal/user"
 )
 
 // fault is where a save breaks: at rows of a table for which the condition holds.
@@ -27,6 +35,7 @@ func faults() []fault {
 		{"failures are forgiven", "DELETE", "throttles", ""},
 		{"the audit event", "INSERT", "audit_events", ""},
 		{"the event's place in line for its seal", "INSERT", "audit_unsealed", ""},
+		{"what others hear of it", "INSERT", "stream_deliveries", ""}, // EVT-06
 	}
 }
 
@@ -46,11 +55,23 @@ func (f fault) install(t *testing.T, db besides) (remove func()) {
 	return func() { db.exec(t, drop) }
 }
 
-// AZ-16 (ASVS 2.3.3): a change of username, e-mail and password that breaks at any of its statements changes nothing at all.
+// listen makes a stream that hears of everything in the account.
+func listen(t *testing.T, s *store.Store, account string) {
+	t.Helper()
+	at, by := storetest.Now(), user.User{AccountID: account}
+	service := client.Client{ID: "router", Name: "router", AccountID: account, Scopes: []string{"ssf.manage"}, CreatedAt: at}
+	must(t, s.CreateClient(t.Context(), service, client.Secret{Digest: "digest-1", CreatedAt: at}, event(audit.ServiceCreated, by)))
+	stream := signal.Stream{ID: uuid.NewString(), ClientID: "router", Audience: "router", Method: signal.Poll, Status: signal.Enabled, CreatedAt: at, Revision: 1}
+	must(t, s.CreateStream(t.Context(), signal.Saving{Stream: stream, Event: event(audit.StreamCreated, by)}))
+}
+
+// AZ-16 (ASVS 2.3.3), EVT-06: a change of username, e-mail and password that breaks at any of its statements changes nothing at
+// all, and nobody hears of it; nor is there a change that nobody hears of.
 func TestCommit_faultAtEachStatement(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string, db besides) {
 		s := opened(t, url)
 		seed(t, s, person())
+		listen(t, s, person().AccountID)
 		before := db.contents(t)
 		for _, f := range faults() {
 			t.Run(f.name, func(t *testing.T) {
