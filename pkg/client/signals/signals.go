@@ -70,8 +70,8 @@ func (e Event) Rename() (Rename, error) {
 // on again for as long as the process remembers it; since a process forgets when it ends, handling one twice must be harmless.
 type Handler func(ctx context.Context, e Event) error
 
-// ErrUnavailable says that a SET cannot be judged yet, as its key could not be fetched.
-var ErrUnavailable = errors.New("signals: the keys that verify events are not there")
+// ErrUnavailable says that a SET cannot be judged yet: its key could not be fetched, or the clock here is behind.
+var ErrUnavailable = errors.New("signals: the event cannot be verified yet")
 
 // RefusedError says why a SET is not taken: delivering it again would not help.
 type RefusedError struct {

@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,7 +98,7 @@ type payload struct {
 }
 
 // Verify checks a SET: type, signature, issuer, audience and form. It returns a *RefusedError for one that will never be good, and
-// ErrUnavailable when its key could not be had; ctx bounds the wait for that.
+// ErrUnavailable when its key could not be had or its time is more than a minute ahead of the clock; ctx bounds the wait.
 func (v *Verifier) Verify(ctx context.Context, set string) (Event, error) {
 	if len(set) > maxSize {
 		return Event{}, refuse(invalidRequest, "the SET is too long")
@@ -144,31 +146,22 @@ func (v *Verifier) event(content payload) (Event, error) {
 	switch {
 	case content.Issuer != v.config.Issuer:
 		return Event{}, refuse(invalidIssuer, "it is of another issuer")
-	case !contains(content.Audience, v.config.Audience):
+	case !slices.Contains(content.Audience, v.config.Audience):
 		return Event{}, refuse(invalidAudience, "it is for another audience")
 	case content.Subject != "" || content.ExpiresAt != nil: // what would make another kind of token of it (SSF 1.0 section 4.1)
 		return Event{}, refuse(invalidRequest, "a SET has neither sub nor exp")
 	case content.ID == "" || content.IssuedAt == nil || content.SubID == nil:
 		return Event{}, refuse(invalidRequest, "jti, iat or sub_id is missing")
-	case content.IssuedAt.After(v.config.Now().Add(leeway)):
-		return Event{}, refuse(invalidRequest, "it is issued in the future")
 	case len(content.Events) != 1:
 		return Event{}, refuse(invalidRequest, "there is not exactly one event")
+	case content.IssuedAt.After(v.config.Now().Add(leeway)): // a clock is wrong: refused for that, the event would be lost
+		return Event{}, fmt.Errorf("%w: by the clock here it is issued in the future", ErrUnavailable)
 	}
 	e := Event{ID: content.ID, Txn: content.Txn, IssuedAt: content.IssuedAt.Time}
 	for kind, claims := range content.Events {
 		e.Type, e.Claims = kind, claims
 	}
 	return e, v.about(&e, *content.SubID)
-}
-
-func contains(audience jwt.ClaimStrings, wanted string) bool {
-	for _, a := range audience {
-		if a == wanted {
-			return true
-		}
-	}
-	return false
 }
 
 // about notes whom an event is about.

@@ -31,13 +31,13 @@ type ended struct {
 }
 
 // NewView returns a View that knows nothing yet. lifetime is the longest that an access token is good for, the service's
-// TOKEN_LIFETIME: what was revoked is forgotten a minute after the tokens from before it have expired. now is the clock; nil stands
-// for the system's.
+// TOKEN_LIFETIME: what was revoked is forgotten two minutes after the tokens from before it have expired, one for a clock that is
+// behind the service's and one for what a bearer.Verifier allows. now is the clock; nil stands for the system's.
 func NewView(lifetime time.Duration, now func() time.Time) *View {
 	if now == nil {
 		now = time.Now
 	}
-	return &View{keep: lifetime + leeway, now: now, users: map[string]ended{}, sessions: map[string]time.Time{}}
+	return &View{keep: lifetime + 2*leeway, now: now, users: map[string]ended{}, sessions: map[string]time.Time{}}
 }
 
 // Revoked tells whether a token of a user with the claims "sid" and "gen" has ended: its session was, or every token older than the
