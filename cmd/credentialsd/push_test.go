@@ -285,6 +285,7 @@ func TestPush_triedAgain(t *testing.T) {
 			{status(503, "Retry-After", "junk"), 25 * time.Second, "answer 503"},
 			{func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 50 * time.Second, "the receiver cannot be reached"},
 			{status(503, "Retry-After", s.clock.now().Add(5*time.Hour).UTC().Format(http.TimeFormat)), 59 * time.Minute, "answer 503"}, // an hour at most
+			{status(503, "Retry-After", "99999999999999999999"), 59 * time.Minute, "answer 503"},
 		}
 		e.answers(tries[0].answer)
 		s.want(s.change(alex, map[string]string{"username": "alex.one"}), http.StatusOK, "")

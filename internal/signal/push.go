@@ -221,7 +221,7 @@ func (p *Pusher) postponed(d Delivery, why string, rest time.Duration) PushResul
 // rest reads Retry-After: seconds or a date (RFC 9110 section 10.2.3).
 func (p *Pusher) rest(value string) time.Duration {
 	wait := time.Duration(0)
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil || errors.Is(err, strconv.ErrRange) { // as long as can be said
 		wait = time.Duration(seconds) * time.Second
 	} else if at, err := http.ParseTime(value); err == nil {
 		wait = at.Sub(p.config.Now())
