@@ -234,6 +234,13 @@ func TestAttacks_transport(t *testing.T) {
 				t.Errorf("JWT-16 %s: the challenge is %q", name, challenge)
 			}
 		}
+		for path, body := range map[string]any{ // nor does it get a token, of a session that somebody else chose
+			"/sessions": map[string]string{"username": "alex", "password": demoPassword}, "/sessions/refresh": map[string]string{"refresh_token": "x"},
+		} {
+			for _, media := range []string{"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""} {
+				s.want(s.call(http.MethodPost, path, "", body, "Content-Type", media), http.StatusUnsupportedMediaType, "unsupported_media_type")
+			}
+		}
 		for _, scheme := range []string{"bearer ", "BEARER ", "Bearer  "} { // RFC 9110 section 11.1
 			s.want(s.call(http.MethodGet, "/users/me", "", nil, "Authorization", scheme+good), http.StatusOK, "")
 		}

@@ -139,7 +139,7 @@ func TestBearer_atAnotherService(t *testing.T) {
 	}
 }
 
-// A view that follows the service's events lets another service refuse a token of an older generation without asking anybody.
+// Peers bug 9: a view that follows the service's events lets another service refuse a token of an older generation without asking anybody.
 func TestBearer_withASignalsView(t *testing.T) {
 	s := start(t, databaseURL(t, "sqlite"))
 	view := events.NewView(15*time.Minute, s.clock.now)

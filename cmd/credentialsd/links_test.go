@@ -94,7 +94,7 @@ func TestResetLink_parallel(t *testing.T) {
 	}, "HASH_QUEUE=1000", "HASH_QUEUE_TIMEOUT=30s")
 }
 
-// REC-07, peers bug 1: a link is good for one user and one purpose, and nothing stands for it: not being signed in, not another
+// REC-07, peers bugs 1 and 16: a link is good for one user and one purpose, and nothing stands for it: not being signed in, not another
 // link, not a part of it.
 func TestLinks_areBound(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, s *service) {
@@ -125,7 +125,7 @@ func TestLinks_areBound(t *testing.T) {
 	})
 }
 
-// REC-05: a link ends after 24 hours, by a newer one, by any change of the password, and by a change of the address it went to.
+// REC-05, peers bug 9: a link ends after 24 hours, by a newer one, by any change of the password, and by a change of the address it went to.
 func TestResetLink_ends(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		const good = "maple orbit lantern quiet"
@@ -153,6 +153,51 @@ func TestResetLink_ends(t *testing.T) {
 		s.clock.advance(24 * time.Hour)
 		void("24 hours", fifth)
 	})
+}
+
+// Peers bugs 10, 16 and 17 for links: where a reset link leads and whom it is mailed to is not read from the request; nothing that a
+// browser sends by itself, as a form does, uses one; there is one token in clear, and whose session the request comes with is nothing.
+func TestLinks_fromElsewhere(t *testing.T) {
+	s := start(t, databaseURL(t, "sqlite"))
+	const good = "maple orbit lantern quiet"
+	ada, alex := s.token("ada", demoPassword), s.user("alex").ID
+	bo := s.token("bo", demoPassword)
+	for _, header := range []string{"Host", "X-Forwarded-Host", "Forwarded", "Origin", "X-Forwarded-Proto", "Referer"} {
+		s.want(s.reset(ada, alex, map[string]any{"method": "link"}, header, "evil.example"), http.StatusOK, "")
+		if base, _ := s.newest(alexAddress, "/reset#").link(t, "reset"); base != s.demo.URL {
+			t.Errorf("%s: the link leads to %s", header, base)
+		}
+	}
+	for _, member := range []string{"email", "to", "Email"} {
+		s.want(s.reset(ada, alex, map[string]any{"method": "link", member: "evil@new.example"}), http.StatusBadRequest, "malformed_request")
+	}
+	reset, confirmation := s.sendLink("alex", nil), s.askEmail(bo, "bo@new.example")
+	undo := s.newest("bo@demo.example", "/revert#").token(t, "revert")
+	for _, link := range []string{reset, confirmation, undo} {
+		wantInvalid(s, "JWT-06 a link's token", link)
+	}
+	before := dump(t, s.databaseURL)
+	for path, body := range map[string]string{
+		"/password-resets/redeem": `"` + reset + `","new_password":"` + good + `"}`, "/email-confirmations": `"` + confirmation + `"}`, "/credential-reverts": `"` + undo + `"}`,
+	} {
+		for _, media := range []string{"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""} { // Fetch: no preflight
+			a := s.call(http.MethodPost, path, "", `{"token":`+body, "Content-Type", media, "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site", "Cookie", "access_token="+bo)
+			s.want(a, http.StatusUnsupportedMediaType, "unsupported_media_type")
+		}
+		for _, start := range []string{`{"token":"x","token":`, `{"token":null,"token":`, `{"Token":"x","token":`, `{"token":["x"],"tokens":`} {
+			s.want(s.call(http.MethodPost, path, "", start+body), http.StatusBadRequest, "malformed_request")
+		}
+		preflight := s.call(http.MethodOptions, path, "", nil, "Origin", "https://evil.example", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type")
+		if allowed := preflight.header.Get("Access-Control-Allow-Origin"); allowed != "" {
+			t.Errorf("%s: another site may call it: %q", path, allowed)
+		}
+	}
+	if after := dump(t, s.databaseURL); withoutRates(after) != withoutRates(before) {
+		t.Error("something was changed")
+	}
+	s.want(s.call(http.MethodPost, "/password-resets/redeem", bo, map[string]string{"token": reset, "new_password": good}), http.StatusNoContent, "")
+	s.want(s.signIn("bo", good), http.StatusUnauthorized, "invalid_credentials")
+	s.want(s.signIn("alex", good), http.StatusCreated, "")
 }
 
 // Peers bug 8: what would stop a sign-in is looked at again when the link is used; a disabled user is not let in by it. A
