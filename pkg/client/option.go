@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"github.com/salesexec/credentials/pkg/client/internal/pause"
 )
 
 const (
@@ -106,21 +108,10 @@ func WithClock(now func() time.Time, wait func(ctx context.Context, d time.Durat
 func newCaller() *caller {
 	return &caller{
 		next:    &http.Client{Timeout: timeout, CheckRedirect: stay},
-		retries: defaultRetries, now: time.Now, wait: wait,
+		retries: defaultRetries, now: time.Now, wait: pause.For,
 		random: rand.N[time.Duration], // chance that spreads load, not a secret
 	}
 }
 
 // stay follows no redirect: a request that holds a password or a token goes where the caller said and nowhere else.
 func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/salesexec/credentials/pkg/client"
+	"github.com/salesexec/credentials/pkg/client/internal/pause"
 )
 
 const (
@@ -34,14 +35,14 @@ type Poller struct {
 
 // NewPoller returns a Poller of the stream with the id.
 func NewPoller(stream Stream, id string, verifier *Verifier, handle Handler) *Poller {
-	return &Poller{stream: stream, id: id, intake: newIntake(verifier, handle), wait: wait}
+	return &Poller{stream: stream, id: id, intake: newIntake(verifier, handle), wait: pause.For}
 }
 
 // Run hands events on, one after the other, until the context is over. An event is acknowledged with the next poll once it was
 // handled, and refused when it cannot be verified. Failures that may pass are waited out; Run returns one that does not pass: the
 // stream is gone, or the client may not poll it. It is nil when the context is over.
 func (p *Poller) Run(ctx context.Context) error {
-	say, pause := client.Poll{}, firstPause
+	say, rest := client.Poll{}, firstPause
 	defer func() { p.leave(ctx, say) }()
 	for ctx.Err() == nil {
 		answer, err := p.stream.PollStream(ctx, p.id, say)
@@ -55,14 +56,14 @@ func (p *Poller) Run(ctx context.Context) error {
 			say, err = p.take(ctx, answer.Sets)
 		}
 		if err == nil {
-			pause = firstPause
+			rest = firstPause
 			continue
 		}
 		if len(say.Ack) > 0 { // others were handled: one that never is must not hold them up
-			pause = firstPause
+			rest = firstPause
 		}
-		_ = p.wait(ctx, pause) // an end of the context is seen above
-		pause = min(2*pause, lastPause)
+		_ = p.wait(ctx, rest) // an end of the context is seen above
+		rest = min(2*rest, lastPause)
 	}
 	return nil
 }
@@ -106,15 +107,4 @@ func (p *Poller) leave(ctx context.Context, say client.Poll) {
 	none := 0
 	say.MaxEvents = &none
 	_, _ = p.stream.PollStream(ctx, p.id, say) // what it does not say is delivered again
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
