@@ -133,7 +133,7 @@ func send(c echo.Context, answer replay.Answer) error {
 		header.Set(name, value)
 	}
 	c.Response().WriteHeader(answer.Status)
-	_, err := c.Response().Write(answer.Body)
+	_, err := io.WriteString(c.Response(), answer.Body)
 	return err
 }
 
@@ -195,7 +195,7 @@ func (r *recorder) WriteHeader(status int) { r.status = status }
 func (r *recorder) Write(part []byte) (int, error) { return r.body.Write(part) }
 
 func (r *recorder) answer() replay.Answer {
-	answer := replay.Answer{Status: r.status, Header: map[string]string{}, Body: r.body.Bytes()}
+	answer := replay.Answer{Status: r.status, Header: map[string]string{}, Body: r.body.String()}
 	for name := range r.header {
 		answer.Header[name] = r.header.Get(name)
 	}

@@ -50,7 +50,7 @@ type Request struct {
 type Answer struct {
 	Status int               `json:"status"`
 	Header map[string]string `json:"header"`
-	Body   []byte            `json:"body"`
+	Body   string            `json:"body"` // UTF-8
 }
 
 // Entry is what is kept of a request.

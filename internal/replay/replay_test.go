@@ -85,7 +85,7 @@ func (b *bench) answered(r replay.Request, answer replay.Answer) {
 	b.store.entries[slot.Lookup] = entry
 }
 
-var given = replay.Answer{Status: 200, Header: map[string]string{"ETag": `"8"`}, Body: []byte(`{"access_token":"canary-token"}`)}
+var given = replay.Answer{Status: 200, Header: map[string]string{"ETag": `"8"`}, Body: `{"access_token":"canary-token"}`}
 
 // IDM-02, IDM-03, IDM-06: what counts as the same request by the same caller, and what does not.
 func TestBegin(t *testing.T) {
