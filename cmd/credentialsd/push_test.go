@@ -332,6 +332,40 @@ func TestPush_triedAgain(t *testing.T) {
 	})
 }
 
+// A receiver that is slow to take one event still gets the rest of a backlog, and the slow one is delivered too.
+func TestPush_slowAnswer(t *testing.T) {
+	onEachDatabase(t, func(t *testing.T, s *service) {
+		e := newEndpoint(t, httptest.NewServer)
+		l, ada := s.listen(pushTo(e.URL)), s.token("ada", demoPassword)
+		status := func(status string) {
+			s.want(s.call(http.MethodPost, "/ssf/status", l.token, map[string]string{"stream_id": l.id, "status": status}), http.StatusOK, "")
+		}
+		status("paused")
+		ids := s.crowd(40) // more than are claimed together
+		for i, id := range ids {
+			s.want(s.call(http.MethodPatch, "/admin/users/"+id+"/credentials", ada, map[string]string{"username": fmt.Sprintf("renamed%d", i)}), http.StatusOK, "")
+		}
+		rest := make(chan struct{})
+		var first sync.Once
+		e.answers(func(w http.ResponseWriter, r *http.Request) {
+			first.Do(func() {
+				select {
+				case <-rest:
+				case <-r.Context().Done(): // the service has lost its patience
+				}
+			})
+			w.WriteHeader(http.StatusAccepted)
+		})
+		status("enabled")
+		for range ids {
+			e.next(l)
+		}
+		close(rest)
+		l.counted("delivered", len(ids))
+		l.counted("postponed", 0)
+	})
+}
+
 // PSH-05: a process that is killed between taking an event and noting that it was sent sends it again, with the same jti.
 func TestPush_survivesKill(t *testing.T) {
 	for _, database := range databases() {

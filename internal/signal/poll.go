@@ -3,7 +3,6 @@ package signal
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"time"
 
@@ -118,8 +117,7 @@ func (t *Transmitter) handout(ctx context.Context, s Stream, limit int, wait tim
 
 func (t *Transmitter) polled(ctx context.Context, s Stream, handed []Delivery, more bool) (Polled, error) {
 	sets := make([]string, len(handed))
-	var signing errgroup.Group // a signature takes a millisecond, and there may be a hundred
-	signing.SetLimit(runtime.GOMAXPROCS(0))
+	var signing errgroup.Group // all at once: a signature takes a millisecond of a processor that others want too
 	for i, d := range handed {
 		signing.Go(func() (err error) { sets[i], err = t.signer.SET(ctx, s, d); return err })
 	}

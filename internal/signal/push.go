@@ -29,8 +29,10 @@ const (
 	// pushTime bounds one push, and pushLease how long a replica may take for what it claimed; after that another one tries.
 	pushTime  = 10 * time.Second
 	pushLease = 30 * time.Second
-	// atOnce is how many events of a stream are claimed and pushed at a time, each of another user.
-	atOnce = 32
+	// atOnce is how many events of a stream are claimed and pushed at a time, each of another user, and workersAtOnce how many do that
+	// while there are more: a slow answer or a busy database holds up the events that were claimed together, not the next.
+	atOnce        = 32
+	workersAtOnce = 4
 	// maxHeaders bounds those of an answer in bytes: many pushes are under way at once.
 	maxHeaders = 16 << 10
 	// maxAnswer bounds what is read of a receiver's answer in bytes.
@@ -58,7 +60,7 @@ type Pusher struct {
 	client *http.Client
 
 	mu      sync.Mutex
-	busy    map[string]bool // streams that are being pushed by this process
+	busy    map[string]int // how many workers of this process push a stream
 	workers sync.WaitGroup
 }
 
@@ -67,7 +69,7 @@ func NewPusher(config PusherConfig) *Pusher {
 	config.Timeout = cmp.Or(config.Timeout, pushTime)
 	dialer := &net.Dialer{Timeout: config.Timeout / 2, Control: guard(config.Allowed)}
 	return &Pusher{
-		config: config, busy: map[string]bool{},
+		config: config, busy: map[string]int{},
 		client: &http.Client{
 			Timeout: config.Timeout,
 			Transport: &http.Transport{
@@ -76,7 +78,7 @@ func NewPusher(config PusherConfig) *Pusher {
 				TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: config.Roots}, // RFC 8935 section 3
 				TLSHandshakeTimeout:    config.Timeout / 2,
 				ForceAttemptHTTP2:      true,
-				MaxIdleConnsPerHost:    atOnce,
+				MaxIdleConnsPerHost:    atOnce * workersAtOnce,
 				MaxResponseHeaderBytes: maxHeaders,
 				IdleConnTimeout:        time.Minute,
 			},
@@ -110,23 +112,30 @@ func (p *Pusher) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	for _, id := range streams {
-		if p.busy[id] {
-			continue
-		}
-		p.busy[id] = true
-		p.workers.Go(func() {
-			if err := p.drain(ctx, id); err != nil && ctx.Err() == nil {
-				p.config.Report.Log.ErrorContext(ctx, "events could not be pushed", "stream", id, "error", err.Error())
-			}
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			delete(p.busy, id)
-		})
+		p.work(ctx, id, 1)
 	}
 	return nil
+}
+
+// work starts a worker for a stream unless so many are at it.
+func (p *Pusher) work(ctx context.Context, id string, most int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.busy[id] >= most {
+		return
+	}
+	p.busy[id]++
+	p.workers.Go(func() {
+		if err := p.drain(ctx, id); err != nil && ctx.Err() == nil {
+			p.config.Report.Log.ErrorContext(ctx, "events could not be pushed", "stream", id, "error", err.Error())
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.busy[id]--; p.busy[id] == 0 {
+			delete(p.busy, id)
+		}
+	})
 }
 
 // drain pushes what a stream has to be pushed now. What has begun is finished when the process is being stopped, or the events
@@ -137,6 +146,9 @@ func (p *Pusher) drain(ctx context.Context, id string) error {
 		s, claimed, err := p.config.Store.ClaimPushes(ctx, id, now, now.Add(pushLease), atOnce)
 		if err != nil || len(claimed) == 0 {
 			return err
+		}
+		if len(claimed) == atOnce { // more may wait; not so while pushing fails, for then one is claimed
+			p.work(ctx, id, workersAtOnce)
 		}
 		settling := context.WithoutCancel(ctx)
 		results := make([]PushResult, len(claimed))
