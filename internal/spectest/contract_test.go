@@ -147,7 +147,7 @@ func TestContract_marksSecretsInRequests(t *testing.T) {
 
 func isJSON(mediaType string) bool { return strings.HasSuffix(mediaType, "json") }
 
-// API-05, IDM-01: every PATCH and POST takes an Idempotency-Key, but for those that change no credentials and lose nothing when
+// API-05, IDM-01, IDM-05: no operation asks for an Idempotency-Key, and every PATCH and POST takes an Idempotency-Key, but for those that change no credentials and lose nothing when
 // they are sent again.
 func TestContract_repeatable(t *testing.T) {
 	without := map[string]string{
@@ -167,10 +167,14 @@ func TestContract_repeatable(t *testing.T) {
 	}
 	for name, operation := range operations(contract(t)) {
 		_, excepted := without[name]
-		takes := operation.Parameters.GetByInAndName("header", "Idempotency-Key") != nil
+		key := operation.Parameters.GetByInAndName("header", "Idempotency-Key")
+		takes := key != nil
 		must := !excepted && (strings.HasPrefix(name, "PATCH ") || strings.HasPrefix(name, "POST "))
 		if takes != must {
 			t.Errorf("%s takes an Idempotency-Key: %v", name, takes)
+		}
+		if takes && key.Required {
+			t.Errorf("%s asks for an Idempotency-Key", name)
 		}
 		delete(without, name)
 	}
