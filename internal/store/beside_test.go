@@ -13,6 +13,7 @@ import (
 	"github.com/salesexec/credentials/internal/change"
 	"github.com/salesexec/credentials/internal/identifier"
 	"github.com/salesexec/credentials/internal/pgtest"
+	"github.com/salesexec/credentials/internal/replay"
 	"github.com/salesexec/credentials/internal/session"
 	"github.com/salesexec/credentials/internal/store"
 	"github.com/salesexec/credentials/internal/storetest"
@@ -128,7 +129,7 @@ func event(action audit.Action, u user.User) audit.Event {
 	return audit.New(action, audit.Done, access.Actor{Kind: access.Operator}, u, access.Origin{RequestID: "request-1", IP: "192.0.2.1"}, storetest.Now())
 }
 
-// seed makes the user with the session in use, another one, one that ran out, and a counted failure.
+// seed makes the user with the session in use, another one, one that ran out, a counted failure, and a reserved key.
 func seed(t *testing.T, s *store.Store, u user.User) {
 	t.Helper()
 	at := storetest.Now()
@@ -147,6 +148,8 @@ func seed(t *testing.T, s *store.Store, u user.User) {
 	must(t, s.UpdateThrottles(t.Context(), subject, []string{subject}, func([]throttle.State) ([]throttle.State, bool) {
 		return []throttle.State{{Failures: 3}}, true
 	}))
+	_, _, err := s.ReserveKey(t.Context(), replay.Entry{Lookup: "lookup-1", Owner: "owner-1", LeaseUntil: at.Add(time.Minute), ExpiresAt: at.Add(replay.Life)}, at)
+	must(t, err)
 }
 
 // fullChange is a change of username, e-mail and password in the session "own": it writes to every table a change writes to.
@@ -168,6 +171,10 @@ func fullChange(u user.User, hash string) change.Change {
 		End:     &change.EndSessions{UserID: u.ID, Except: "own", Why: "password_changed"},
 		Renew:   &change.Renew{SessionID: "own", Generation: 2, RefreshSalt: "salt-2", RefreshCount: 2, ExpiresAt: at.Add(time.Hour)},
 		Forgive: []string{session.ThrottleSubject(u.ID)},
-		Audit:   []audit.Event{event(audit.CredentialsChanged, u)},
+		Replay: &change.Replay{
+			Slot: change.Slot{Lookup: "lookup-1", Owner: "owner-1"}, Generation: after.Generation,
+			Seal: func(change.Result) ([]byte, error) { return []byte("sealed"), nil },
+		},
+		Audit: []audit.Event{event(audit.CredentialsChanged, u)},
 	}
 }

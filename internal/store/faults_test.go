@@ -33,6 +33,7 @@ func faults() []fault {
 		{"a session that ran out is closed", "UPDATE", "sessions", "NEW.id = 'expired'"},
 		{"another session is ended", "UPDATE", "sessions", "NEW.id = 'other'"},
 		{"failures are forgiven", "DELETE", "throttles", ""},
+		{"the answer is kept", "UPDATE", "idempotency_keys", ""}, // IDM-02
 		{"the audit event", "INSERT", "audit_events", ""},
 		{"the event's place in line for its seal", "INSERT", "audit_unsealed", ""},
 		{"what others hear of it", "INSERT", "stream_deliveries", ""}, // EVT-06

@@ -37,6 +37,7 @@ func markedChange() change.Change {
 	c := fullChange(person(), "$argon2id$"+canary)
 	c.User.DisplayName, c.Claim[0].Key, c.Rename.NewUsername, c.Rename.NewKey = canary, canary, canary, canary
 	c.Renew.RefreshSalt = canary
+	c.Replay.Seal = func(change.Result) ([]byte, error) { return []byte(canary), nil }
 	c.Audit[0].Origin.UserAgent, c.Audit[0].Reason, c.Audit[0].Details.NewUsername = canary, canary, canary
 	return c
 }
@@ -64,6 +65,7 @@ func TestLog_failingStatements(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, url string, db besides) {
 		s, log := logged(t, url)
 		seed(t, s, person())
+		listen(t, s, person().AccountID)
 		log.Reset()
 		for _, f := range faults() {
 			f.when = "" // the marked change has other keys
