@@ -93,11 +93,16 @@ type Reviewer struct {
 	store    Store
 	describe func(hash string) (scheme string, legacy bool)
 	now      func() time.Time
+	lanes    chan struct{} // taken while a window is looked at
 }
+
+// lanes is how many windows are looked at at once, whoever asks: two of the 20 connections that a replica has if nothing else is
+// set. More reviews than that take turns, window by window; a caller who reads slowly keeps no other waiting.
+const lanes = 2
 
 // New returns a Reviewer. describe is that of the password.Hasher in use.
 func New(store Store, describe func(hash string) (scheme string, legacy bool), now func() time.Time) *Reviewer {
-	return &Reviewer{store: store, describe: describe, now: now}
+	return &Reviewer{store: store, describe: describe, now: now, lanes: make(chan struct{}, lanes)}
 }
 
 // window is how many users are looked at in one statement: it bounds the memory, however many there are.
@@ -198,8 +203,14 @@ func (r *Reviewer) pass(q Query, after user.ID, size int) (*pass, error) {
 	return &pass{reviewer: r, query: q, naming: naming, now: r.now(), after: after, size: size}, nil
 }
 
-// next returns what there is to say of the users of the next window.
+// next returns what there is to say of the users of the next window, once a lane is free.
 func (p *pass) next(ctx context.Context) ([]Entry, error) {
+	select {
+	case p.reviewer.lanes <- struct{}{}:
+		defer func() { <-p.reviewer.lanes }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("review: wait for a lane: %w", ctx.Err())
+	}
 	store := p.reviewer.store
 	members, err := store.Members(ctx, p.query.Actor, p.query.Filter, p.after, p.size)
 	if err != nil {
