@@ -17,6 +17,9 @@ const (
 	maxMemoryKiB = 1 << 20 // 1 GiB
 	maxTime      = 16
 	maxThreads   = 16
+	// maxWork bounds memory times passes, as the time that a hash takes grows with both: 16 passes over 1 GiB hold a lane for 16
+	// seconds. Within it are 16 passes over 64 MiB, and the middle preset of libsodium (3 over 256 MiB) but not its costliest.
+	maxWork = maxMemoryKiB
 )
 
 // DefaultParams returns the second recommended option of RFC 9106 section 4: 64 MiB, 3 passes, 4 threads.
@@ -25,7 +28,8 @@ func DefaultParams() Params { return Params{MemoryKiB: 64 << 10, Time: 3, Thread
 // floors returns the weakest parameters approved for new hashes (ASVS 11.4.2, Appendix C).
 func floors() []Params { return []Params{{47104, 1, 1}, {19456, 2, 1}, {12288, 3, 1}} }
 
-// Validate returns an error when p is weaker than every approved set or costs more than 1 GiB, 16 passes or 16 threads.
+// Validate returns an error when p is weaker than every approved set or costs more than 1 GiB, 16 passes or 16 threads, or
+// more than 1 GiB for all passes together.
 func (p Params) Validate() error {
 	if err := p.bounded(); err != nil {
 		return fmt.Errorf("password: %w", err)
@@ -53,6 +57,8 @@ func (p Params) bounded() error {
 		return errors.New("argon2 threads are not from 1 to 16")
 	case p.MemoryKiB < 8*uint32(p.Threads) || p.MemoryKiB > maxMemoryKiB:
 		return errors.New("argon2 memory is not from 8 KiB a thread to 1 GiB")
+	case uint64(p.MemoryKiB)*uint64(p.Time) > maxWork:
+		return errors.New("argon2 passes go over more than 1 GiB together")
 	}
 	return nil
 }

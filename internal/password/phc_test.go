@@ -41,6 +41,7 @@ func TestParsePHC_refuses(t *testing.T) {
 		"too many threads":   strings.Replace(good, "p=1", "p=17", 1),
 		"threads overflow":   strings.Replace(good, "p=1", "p=257", 1),
 		"4 GiB":              strings.Replace(good, "m=12288", "m=4294967295", 1),
+		"16 times 1 GiB":     strings.NewReplacer("m=12288", "m=1048576", "t=3", "t=16").Replace(good),
 		"over 1 GiB":         strings.Replace(good, "m=12288", "m=1048577", 1),
 		"memory overflow":    strings.Replace(good, "m=12288", "m=4294979584", 1),
 		"too little memory":  strings.Replace(good, "m=12288,t=3,p=1", "m=31,t=3,p=4", 1),
@@ -85,7 +86,7 @@ func FuzzParsePHC(f *testing.F) {
 			t.Fatalf("%q is also written %q", stored, hash)
 		}
 		p := hash.params
-		if p.MemoryKiB < 8 || p.MemoryKiB > 1<<20 || p.Time < 1 || p.Time > 16 || p.Threads < 1 || p.Threads > 16 ||
+		if p.MemoryKiB < 8 || p.MemoryKiB > 1<<20 || p.Time < 1 || p.Time > 16 || p.Threads < 1 || p.Threads > 16 || p.MemoryKiB*p.Time > 1<<20 ||
 			len(hash.salt) < 8 || len(hash.salt) > 64 || len(hash.tag) < 16 || len(hash.tag) > 64 {
 			t.Fatalf("unbounded: %+v", hash)
 		}
@@ -110,8 +111,9 @@ func TestParseBcrypt(t *testing.T) {
 // HASH-02: the floor is at or above one of the approved sets; more memory does not make up for too few passes.
 func TestParams_Validate(t *testing.T) {
 	for params, valid := range map[Params]bool{
-		{47104, 1, 1}: true, {19456, 2, 1}: true, {12288, 3, 1}: true, {65536, 3, 4}: true, {1 << 20, 16, 16}: true,
+		{47104, 1, 1}: true, {19456, 2, 1}: true, {12288, 3, 1}: true, {65536, 3, 4}: true, {1 << 20, 1, 16}: true, {1 << 16, 16, 16}: true,
 		{47103, 1, 1}: false, {19455, 2, 1}: false, {12287, 3, 1}: false, {9216, 4, 1}: false, {7168, 5, 1}: false,
+		{1 << 20, 2, 1}: false, {1 << 20, 16, 16}: false, {1<<16 + 1, 16, 1}: false,
 		{1<<20 + 1, 3, 1}: false, {65536, 17, 1}: false, {65536, 3, 17}: false, {65536, 0, 1}: false, {65536, 3, 0}: false, {}: false,
 	} {
 		t.Run(fmt.Sprintf("HASH-02 %+v", params), func(t *testing.T) {

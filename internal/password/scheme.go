@@ -35,7 +35,7 @@ func parseStored(text string) (storedHash, error) {
 //
 // The forms are, with salt and tag in base64 without padding where it is a PHC string:
 //
-//	$argon2id$v=19$m=65536,t=3,p=4$<salt>$<tag>   8 KiB a thread to 1 GiB, 1 to 16 passes and threads
+//	$argon2id$v=19$m=65536,t=3,p=4$<salt>$<tag>   8 KiB a thread to 1 GiB for all passes together, 1 to 16 passes and threads
 //	$argon2i$v=19$m=65536,t=3,p=4$<salt>$<tag>    likewise
 //	$2b$12$<salt and tag>                         bcrypt, also 2a and 2y, cost 10 to 14
 //	$pbkdf2-sha256$i=600000$<salt>$<tag>          also pbkdf2-sha512, also i=600000,l=32 with the length of the tag
