@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/salesexec/credentials/internal/importing"
 )
@@ -76,12 +78,23 @@ func (c importCommand) Run(ctx context.Context, p process) error {
 func (importCommand) list(p process, problems []importing.Problem) error {
 	out := bufio.NewWriter(p.stdout)
 	for _, problem := range problems {
-		what := strings.TrimSpace(problem.Column + " " + problem.Detail)
-		if _, err := fmt.Fprintf(out, "line %d: %s\n", problem.Line, what); err != nil {
+		if _, err := fmt.Fprintf(out, "line %d: %s\n", problem.Line, sentence(problem)); err != nil {
 			return err
 		}
 	}
 	return out.Flush()
+}
+
+// sentence puts the column before what is wrong with it, which is a predicate or else a sentence of its own.
+func sentence(p importing.Problem) string {
+	first, _ := utf8.DecodeRuneInString(p.Detail)
+	switch {
+	case p.Column == "":
+		return p.Detail
+	case unicode.IsUpper(first):
+		return p.Column + ": " + p.Detail
+	}
+	return p.Column + " " + p.Detail
 }
 
 // conclude says what became of the file; an error, when it is not what was asked for.

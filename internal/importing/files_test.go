@@ -29,14 +29,15 @@ func TestRun_badFiles(t *testing.T) {
 		"another case":      {"ID,account_id,team,role,username\n", 1, "column 1, ID, is not known; id is missing."},
 		"a column twice":    {"id,account_id,team,role,username,id\n", 1, "id is there twice."},
 		"missing columns":   {"id\n", 1, "account_id is missing; team is missing; role is missing; username is missing."},
-		"semicolons":        {"id;account_id;team;role;username\n", 1, "column 1 is not known; id is missing"},
+		"semicolons":        {"id;account_id;team;role;username\n", 1, "not separated by commas, but by semicolons or tabs"},
+		"tabs":              {"id\taccount_id\tteam\n", 1, "not separated by commas, but by semicolons or tabs"},
 		"UTF-16":            {"\xff\xfei\x00d\x00,\x00", 1, "The file is not UTF-8"},
 		"quote in a header": {"i\"d,account_id\n", 1, "A quoted cell"},
 		"stray quote":       {header + "1,acme,/,agent,alex,,,,,\n2,acme,/,agent,\"canary\"canary,,,,,\n3,acme,/,agent,carl,,,,,\n", 3, "A quoted cell of the row that begins here"},
 		"quote not closed":  {header + "1,acme,/,agent,alex,,,,,\n2,acme,/,agent,\"canary,,,,,\n3,acme,/,agent,carl,,,,,\n", 3, "A quoted cell of the row that begins here"},
 		"not closed, long":  {header + "1,acme,/,agent,alex,,,,,\n2,acme,/,agent,\"canary" + strings.Repeat("\n3,acme,/,agent,carl,,,,,", 10000), 2, "more than 64 KiB"},
-		"a long row":        {header + "1,acme,/,agent,alex,,,,,\n" + long + "\n2,acme,/,agent,bo,,,,,\n", 2, "more than 64 KiB"},
-		"a long header":     {long, 1, "more than 64 KiB"},
+		"a long row":        {header + "1,acme,/,agent,alex,,,,,\n" + long + "\n2,acme,/,agent,bo,,,,,\n", 2, "The row after the one that begins here has more than 64 KiB"},
+		"a long header":     {long, 1, "The header has more than 64 KiB"},
 		"a quote, long":     {header + "x\"" + long, 1, "more than 64 KiB"},
 	} {
 		t.Run(name, func(t *testing.T) {

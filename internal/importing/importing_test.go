@@ -309,12 +309,21 @@ func TestRun_passwordChangedAt(t *testing.T) {
 	const hash = "$2b$10$abcdefghijklmnopqrstuupQ.VAbEmsn4.J6UDCx3jfy84OeUFC8a"
 	file := "id,account_id,team,role,username,password_hash,password_changed_at\n" +
 		"1,acme,/,agent,alex," + hash + ",2024-11-18\n2,acme,/,agent,bo," + hash + ",2026-03-01T12:00:01Z\n3,acme,/,agent,carl,,2024-11-18T14:03:51Z\n" +
-		"4,acme,/,agent,dora," + hash + ",2024-11-18T14:03:51+02:00\n"
+		"4,acme,/,agent,dora," + hash + ",2024-11-18T14:03:51+02:00\n5,acme,/,agent,erin," + hash + ",0001-01-01T00:00:00+02:00\n" +
+		"6,acme,/,agent,finn," + hash + ",1970-01-01T00:00:00Z\n"
 	result, err := run(t, &memory{}, file, importing.Options{})
 	want := []string{"2 password_changed_at: must be a time like 2024-11-18T14:03:51Z.", "3 password_changed_at: is in the future.",
-		"4 password_changed_at: is given for a user without a password_hash."}
+		"4 password_changed_at: is given for a user without a password_hash.", "6 password_changed_at: is before 1970: leave it empty when it is not known."}
 	if diff := cmp.Diff(want, told(result.Problems)); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
+	}
+}
+
+// Spreadsheets leave rows of empty cells below what was removed; like empty lines they are none. Lines are counted on.
+func TestRun_emptyRows(t *testing.T) {
+	result, err := run(t, &memory{}, header+"1,acme,/,agent,alex,,,,,\n,,,,,,,,,\n\n,,,,,,,,,x\n", importing.Options{})
+	if err != nil || result.Rows != 2 || result.Bad != 1 || result.Problems[0].Line != 5 {
+		t.Errorf("%+v, %v", result, err)
 	}
 }
 

@@ -149,6 +149,8 @@ func (r row) password(u *user.User, now time.Time) []fault {
 		switch {
 		case err != nil:
 			faults = append(faults, fault{"password_changed_at", "must be a time like 2024-11-18T14:03:51Z."})
+		case at.Before(earliest()):
+			faults = append(faults, fault{"password_changed_at", "is before 1970: leave it empty when it is not known."})
 		case at.After(now):
 			faults = append(faults, fault{"password_changed_at", "is in the future."})
 		case r.PasswordHash.Empty():
@@ -166,6 +168,10 @@ func (r row) password(u *user.User, now time.Time) []fault {
 	}
 	return faults
 }
+
+// earliest is when a password can have been set at first. Other systems write their zero for what they do not know, .NET the year 1;
+// with an offset from UTC that is a year which neither JSON nor SQLite can give back.
+func earliest() time.Time { return time.Unix(0, 0) }
 
 // readable tells whether text can be shown to people, and stored.
 func readable(text string) bool {

@@ -89,7 +89,7 @@ func readCSV(s *source, from *bufio.Reader, visit visit) error {
 		return &FileError{1, "The file is empty. It needs a line with the names of its columns: " + strings.Join(Columns(), ", ") + "."}
 	}
 	if err != nil {
-		return csvError(s, err, 1)
+		return csvError(s, err, 0)
 	}
 	setters, err := readHeader(header)
 	if err != nil {
@@ -100,6 +100,9 @@ func readCSV(s *source, from *bufio.Reader, visit visit) error {
 		record, wrong := cells.Read()
 		if errors.Is(wrong, io.EOF) {
 			return nil
+		}
+		if wrong == nil && strings.Join(record, "") == "" { // as spreadsheets write below what was removed
+			continue
 		}
 		var r row
 		var unreadable []fault
@@ -153,12 +156,16 @@ func readRecord(setters []func(*row, string), record []string) (r row, unreadabl
 	return r, unreadable
 }
 
+// csvError explains why no further row can be told apart; after is the line that the last one begins on, 0 before the header.
 func csvError(s *source, wrong error, after int) error {
 	if e, ok := errors.AsType[*csv.ParseError](wrong); ok && s.failed == nil {
 		return &FileError{e.StartLine, "A quoted cell of the row that begins here does not end as it should, so that the rows after it cannot be told apart."}
 	}
+	if errors.Is(s.failed, errLongRow) && after == 0 {
+		return &FileError{1, "The header has more than 64 KiB."}
+	}
 	if errors.Is(s.failed, errLongRow) {
-		return &FileError{after, "A row near here has more than 64 KiB: is a quoted cell not closed?"}
+		return &FileError{after, "The row after the one that begins here has more than 64 KiB: is a quoted cell not closed?"}
 	}
 	return s.failed
 }
@@ -170,6 +177,9 @@ var nameForm = regexp.MustCompile(`^[A-Za-z][A-Za-z _-]{0,30}$`)
 func readHeader(header []string) ([]func(*row, string), error) {
 	if !utf8.ValidString(strings.Join(header, "")) {
 		return nil, &FileError{1, "The file is not UTF-8: save it as CSV in UTF-8."}
+	}
+	if len(header) == 1 && strings.ContainsAny(header[0], ";\t") {
+		return nil, &FileError{1, "The cells are not separated by commas, but by semicolons or tabs: save it as CSV with commas."}
 	}
 	var wrong []string
 	known := columns()
