@@ -85,6 +85,9 @@ func (c bulkResetCommand) run(ctx context.Context, p process) error {
 	defer closeQuietly(out)
 	job, err := api.BeginPasswordResetJob(ctx, c.Account, wanted)
 	if err != nil {
+		if out != nil { // nothing is in it, and the next try needs a new one
+			return errors.Join(err, os.Remove(out.Name()))
+		}
 		return err
 	}
 	if _, err := fmt.Fprintf(p.stderr, "job %s resets %d users\n", job.ID, job.Total); err != nil {
@@ -198,12 +201,25 @@ func (c bulkResetCommand) takeUp(ctx context.Context, p process, api *client.Cli
 	return c.follow(ctx, p, api, c.Job, out)
 }
 
-// passwordFile opens the file for the passwords, which only its owner may read; nil when none is wanted.
+// passwordFile opens the file for the passwords, which only its owner may read; nil when none is wanted. One that was there
+// before and that others may read is refused.
 func (c bulkResetCommand) passwordFile(flag int) (*os.File, error) {
 	if c.Passwords == "" {
 		return nil, nil //nolint:nilnil // no file is wanted
 	}
-	return os.OpenFile(c.Passwords, os.O_CREATE|os.O_WRONLY|flag, 0o600)
+	file, err := os.OpenFile(c.Passwords, os.O_CREATE|os.O_WRONLY|flag, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	about, err := file.Stat()
+	if err == nil && about.Mode().IsRegular() && about.Mode().Perm()&0o077 != 0 {
+		err = fmt.Errorf("others may read %s: chmod 600 it, or name another file", c.Passwords)
+	}
+	if err != nil {
+		closeQuietly(file)
+		return nil, err
+	}
+	return file, nil
 }
 
 // follow shows how far a job is until it is over, says what came of it, and fetches its passwords into out, if there is one.
@@ -211,6 +227,9 @@ func (c bulkResetCommand) follow(ctx context.Context, p process, api *client.Cli
 	job, err := c.wait(ctx, p, api, id)
 	if errors.Is(err, context.Canceled) {
 		return fmt.Errorf("interrupted; the job goes on: follow it with --job %s, or stop it with --job %s --cancel", id, id)
+	}
+	if err != nil && c.Job == "" {
+		return fmt.Errorf("the job goes on, follow it with --job %s: %w", id, err)
 	}
 	if err != nil {
 		return fmt.Errorf("job %s: %w", id, err)
@@ -220,9 +239,12 @@ func (c bulkResetCommand) follow(ctx context.Context, p process, api *client.Cli
 	}
 	switch {
 	case out != nil:
-		return fetch(ctx, p.stdout, api, id, out)
+		err = fetch(ctx, p.stdout, api, id, out)
 	case job.PasswordsWaiting > 0:
 		_, err = fmt.Fprintf(p.stdout, "%d temporary passwords wait for 24 hours: fetch them with --job %s --passwords FILE\n", job.PasswordsWaiting, id)
+	}
+	if left := job.Failed + job.Cancelled; err == nil && left > 0 {
+		err = fmt.Errorf("job %s left %d users as they were; its results tell why", id, left)
 	}
 	return err
 }
@@ -260,7 +282,8 @@ func report(to io.Writer, job *client.PasswordResetJob) error {
 // handOutBatch is how many passwords are fetched at once: few, because those that were answered and not written are lost.
 const handOutBatch = 50
 
-// fetch writes the temporary passwords of a job to out, each batch to the disk before the next is asked for.
+// fetch writes the temporary passwords of a job to out, each batch to the disk before the next is asked for. An interruption
+// counts between two batches: the passwords of one that is under way would be lost.
 func fetch(ctx context.Context, to io.Writer, api *client.Client, id string, out *os.File) error {
 	lines := csv.NewWriter(out)
 	if about, err := out.Stat(); err != nil {
@@ -269,7 +292,10 @@ func fetch(ctx context.Context, to io.Writer, api *client.Client, id string, out
 		_ = lines.Write([]string{"user_id", "username", "temporary_password", "expires_at"}) // Error tells, below
 	}
 	for written := 0; ; {
-		batch, err := api.HandOutTemporaryPasswords(ctx, id, handOutBatch)
+		if ctx.Err() != nil {
+			return fmt.Errorf("interrupted; %d passwords were written: fetch the others with --job %s --passwords %s", written, id, out.Name())
+		}
+		batch, err := api.HandOutTemporaryPasswords(context.WithoutCancel(ctx), id, handOutBatch)
 		if err != nil {
 			return fmt.Errorf("%d passwords were written: %w", written, err)
 		}

@@ -49,6 +49,20 @@ func TestBulkReset_command(t *testing.T) {
 		if code, _, stderr := reset("--team", "/crew/", "--reason", "Leak", "--passwords", file); code != 1 || !strings.Contains(stderr, "file exists") {
 			t.Errorf("%d %s", code, stderr)
 		}
+		other := filepath.Join(t.TempDir(), "other.csv")
+		if code, _, stderr := reset("--team", "/crew/", "--passwords", other); code != 1 || !strings.Contains(stderr, "/reason") {
+			t.Errorf("%d %s", code, stderr)
+		}
+		if _, err := os.Stat(other); !os.IsNotExist(err) {
+			t.Errorf("a file is in the way of the next try: %v", err)
+		}
+		// Passwords are not put where others may read them.
+		if err := os.Chmod(file, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if code, _, stderr := reset("--job", id, "--passwords", file); code != 1 || !strings.Contains(stderr, "others may read") {
+			t.Errorf("%d %s", code, stderr)
+		}
 		if jobs := s.want(s.call(http.MethodGet, jobs, env[tokenVariable], nil), http.StatusOK, "").items(); len(jobs) != 1 {
 			t.Errorf("%d jobs", len(jobs))
 		}
