@@ -13,7 +13,7 @@ import (
 	"github.com/salesexec/credentials/internal/audit"
 )
 
-// AUD-01, LOG-01, LOG-03, LOG-04, peers bug 14, peers section 4 "names beside ids": what every operation did, or why it did
+// AUD-01, LOG-01, LOG-03, LOG-04, peers bug 14, peers section 4 "names beside UUIDs": what every operation did, or why it did
 // not, is in the trail, with who, whom, whose account, from where, when and in which request; never with a secret. When the
 // service has ended, all of it is sealed, and every chain is intact.
 func TestAudit(t *testing.T) {

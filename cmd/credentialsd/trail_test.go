@@ -41,7 +41,7 @@ func (a answer) told() []string {
 	return told
 }
 
-// AUD-01, LOG-03, peers section 4 "names beside ids": the trail as an administrator reads it: who did what to whom, why and from
+// AUD-01, LOG-03, peers section 4 "names beside UUIDs": the trail as an administrator reads it: who did what to whom, why and from
 // where, with the names of the time, narrowed by every filter and in pages, the newest first.
 func TestTrail_list(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, s *service) {
