@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -106,8 +107,11 @@ func (e *Export) read(ctx context.Context, after int64) ([]Record, error) {
 	return records, nil
 }
 
+// ErrPrunedMeanwhile breaks an export off: it could lack what was pruned since it began, and would look forged.
+var ErrPrunedMeanwhile = errors.New("audit: events were pruned while they were exported: export the trail again")
+
 // Write writes the lines, one window of the chain at a time; before each, ready is asked whether to go on. An export that
-// breaks off has no last line.
+// breaks off has no last line. ErrPrunedMeanwhile.
 func (e *Export) Write(ctx context.Context, w io.Writer, ready func() error) error {
 	var page bytes.Buffer
 	if err := line(&page, map[string]heading{"export": e.head}); err != nil {
@@ -133,10 +137,26 @@ func (e *Export) Write(ctx context.Context, w io.Writer, ready func() error) err
 			return err
 		}
 	}
+	if err := e.unpruned(ctx); err != nil {
+		return err
+	}
 	if err := line(&page, map[string]trailer{"end": {Events: events}}); err != nil {
 		return err
 	}
 	return send(w, &page, ready)
+}
+
+// unpruned tells whether all was there that the heading promises: the place up to which a trail is pruned is stored before anything
+// of it goes.
+func (e *Export) unpruned(ctx context.Context) error {
+	head, err := e.store.Head(ctx, e.query.AccountID)
+	if err != nil {
+		return fmt.Errorf("audit: end an export: %w", err)
+	}
+	if head.Checkpoint.Sequence != e.head.After.Sequence {
+		return ErrPrunedMeanwhile
+	}
+	return nil
 }
 
 // trailer is the last line.
