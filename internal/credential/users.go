@@ -20,10 +20,7 @@ import (
 	"github.com/salesexec/credentials/internal/user"
 )
 
-const (
-	maxDisplayName = 200 // code points
-	maxAlsoManages = 50  // teams
-)
+const maxDisplayName = 200 // code points
 
 // NewUser is a user as an administrator or a service asks for it.
 type NewUser struct {
@@ -166,7 +163,7 @@ func wrongPlace(u user.User) []change.FieldError {
 		invalid("/role", "Use agent or administrator.")
 	}
 	switch {
-	case len(u.AlsoManages) > maxAlsoManages:
+	case len(u.AlsoManages) > user.MaxAlsoManages:
 		wrong = append(wrong, change.FieldError{Pointer: "/also_manages", Code: "too_long", Detail: "Give at most 50 teams; one stands for all below it."})
 	case slices.ContainsFunc(u.AlsoManages, func(t user.Team) bool { return !t.Valid() }):
 		invalid("/also_manages", "Give paths like /east/boston/.")

@@ -184,7 +184,7 @@ func TestRun_badRows(t *testing.T) {
 		"10 id: is that of a user already.",
 		"11 account_id: is not that of an account, and accounts are not to be made.",
 		"13 also_manages: is for administrators: an agent manages no teams.",
-		"14 also_manages: must be at most 100 paths like /east/; in CSV with semicolons between them.",
+		"14 also_manages: must be at most 50 paths like /east/; in CSV with semicolons between them.",
 		"15 : is not UTF-8 in cell 5.",
 		"16 password_hash: cannot be used: argon2 memory is not from 8 KiB a thread to 1 GiB.",
 	}
@@ -314,6 +314,18 @@ func TestRun_passwordChangedAt(t *testing.T) {
 	result, err := run(t, &memory{}, file, importing.Options{})
 	want := []string{"2 password_changed_at: must be a time like 2024-11-18T14:03:51Z.", "3 password_changed_at: is in the future.",
 		"4 password_changed_at: is given for a user without a password_hash.", "6 password_changed_at: is before 1970: leave it empty when it is not known."}
+	if diff := cmp.Diff(want, told(result.Problems)); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+}
+
+// An import gives an administrator no more teams than the API lets one have: a user with more could not even be disabled, as
+// every change holds the whole user to that bound.
+func TestRun_boundsTeamsAsTheAPI(t *testing.T) {
+	teams := strings.Repeat("/west/;", user.MaxAlsoManages-1) + "/west/"
+	row := func(id, teams string) string { return id + ",acme,/,administrator,name" + id + ",,,,," + teams + "\n" }
+	result, err := run(t, &memory{}, header+row("1", teams)+row("2", teams+";/north/"), importing.Options{})
+	want := []string{"3 also_manages: must be at most 50 paths like /east/; in CSV with semicolons between them."}
 	if diff := cmp.Diff(want, told(result.Problems)); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}

@@ -75,11 +75,8 @@ func teamsIn(cell string) []string {
 // fault is what is wrong with a cell, in words for the operator that never repeat it.
 type fault struct{ column, detail string }
 
-// Bounds of what people read, in code points, and of the teams that one user manages beside the own; ours.
-const (
-	maxName        = 200
-	maxAlsoManages = 100
-)
+// maxName bounds what people read, in code points; ours.
+const maxName = 200
 
 // user makes the user that the row describes, without names that are none, and says everything that is wrong with it.
 func (r row) user(now time.Time) (user.User, []fault) {
@@ -112,7 +109,7 @@ func (r row) place(u user.User) []fault {
 	add(!u.Status.Valid(), "status", "must be active or disabled; leave it empty for active.")
 	add(!readable(r.DisplayName), "display_name", "must have at most 200 characters, and no control characters.")
 	badTeam := slices.ContainsFunc(u.AlsoManages, func(t user.Team) bool { return !t.Valid() })
-	add(badTeam || len(u.AlsoManages) > maxAlsoManages, "also_manages", "must be at most 100 paths like /east/; in CSV with semicolons between them.")
+	add(badTeam || len(u.AlsoManages) > user.MaxAlsoManages, "also_manages", "must be at most 50 paths like /east/; in CSV with semicolons between them.")
 	add(len(u.AlsoManages) > 0 && u.Role == user.Agent, "also_manages", "is for administrators: an agent manages no teams.")
 	return faults
 }

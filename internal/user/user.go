@@ -111,6 +111,9 @@ func (p PendingEmail) At(now time.Time) string {
 	return p.Address
 }
 
+// MaxAlsoManages is how many teams an administrator can manage beside the own, however the user came here; ours.
+const MaxAlsoManages = 50
+
 // User is a person who signs in.
 type User struct {
 	ID            ID
