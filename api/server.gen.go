@@ -1861,17 +1861,8 @@ type PasswordResetJobPreview struct {
 	// NextCursor Where the next page begins; `null` after the last one.
 	NextCursor *string `json:"next_cursor"`
 
-	// Skipped How many would not be reset for which reason.
-	Skipped []PasswordResetsSkipped `json:"skipped"`
-
-	// Total How many users are selected.
-	Total int `json:"total"`
-
-	// WouldReset How many of them would be reset.
-	WouldReset int `json:"would_reset"`
-
-	// WouldSkip How many of them would not.
-	WouldSkip int `json:"would_skip"`
+	// Summary What a job would do in all. It comes with the first page only.
+	Summary *PasswordResetJobSummary `json:"summary,omitempty"`
 }
 
 // PasswordResetJobResult defines model for PasswordResetJobResult.
@@ -1916,6 +1907,21 @@ type PasswordResetJobResults struct {
 // * `failed`: the user could not be reset; see `code`.
 // * `cancelled`: the job was cancelled before it came to the user.
 type PasswordResetJobState string
+
+// PasswordResetJobSummary What a job would do in all. It comes with the first page only.
+type PasswordResetJobSummary struct {
+	// Skipped How many would not be reset for which reason.
+	Skipped []PasswordResetsSkipped `json:"skipped"`
+
+	// Total How many users are selected.
+	Total int `json:"total"`
+
+	// WouldReset How many of them would be reset.
+	WouldReset int `json:"would_reset"`
+
+	// WouldSkip How many of them would not.
+	WouldSkip int `json:"would_skip"`
+}
 
 // PasswordResetJobWanted Exactly one of `user_ids` and `filter` is required.
 type PasswordResetJobWanted struct {

@@ -41,7 +41,7 @@ func measureBulk(b *testing.B, env []string) {
 	wanted := client.PasswordResetJobWanted{Filter: &client.UserFilter{Team: &team}, Reason: "Benchmark"}
 	began := time.Now()
 	foreseen, err := admin.PreviewPasswordResetJob(b.Context(), client.BeginPasswordResetJobParams{}, wanted)
-	if err != nil || foreseen.WouldReset != users {
+	if err != nil || foreseen.Summary == nil || foreseen.Summary.WouldReset != users {
 		b.Fatalf("%+v, %v", foreseen, err)
 	}
 	b.ReportMetric(ms(began), "dry-run-ms")

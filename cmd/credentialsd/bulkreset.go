@@ -156,19 +156,29 @@ func given[T ~string](value T) *T {
 func (c bulkResetCommand) preview(ctx context.Context, p process, api *client.Client, wanted client.PasswordResetJobWanted) error {
 	limit := 200
 	params := client.BeginPasswordResetJobParams{AccountID: given(c.Account), Limit: &limit}
+	var summary *client.PasswordResetJobSummary
 	for {
 		page, err := api.PreviewPasswordResetJob(ctx, params, wanted)
 		if err != nil {
 			return err
 		}
-		if _, err := p.stdout.Write(foreseen(page)); err != nil || page.NextCursor == nil {
+		summary = cmp.Or(summary, page.Summary) // of the first page
+		if _, err := p.stdout.Write(foreseen(page)); err != nil {
 			return err
+		}
+		if page.NextCursor == nil {
+			break
 		}
 		params.Cursor = page.NextCursor
 	}
+	if summary == nil {
+		return errors.New("the service did not count the users")
+	}
+	_, err := fmt.Fprintf(p.stdout, "%d of %d users would be reset\n", summary.WouldReset, summary.Total)
+	return err
 }
 
-// foreseen is a page of a preview as lines for people; the last page ends with the count.
+// foreseen is a page of a preview as lines for people.
 func foreseen(page *client.PasswordResetJobPreview) []byte {
 	var lines []byte
 	for _, u := range page.Items {
@@ -177,9 +187,6 @@ func foreseen(page *client.PasswordResetJobPreview) []byte {
 			verdict = "skip: " + *cmp.Or(u.Code, new(string))
 		}
 		lines = fmt.Appendf(lines, "%s\t%s\t%s\n", u.UserID, *cmp.Or(u.Username, new(string)), verdict)
-	}
-	if page.NextCursor == nil {
-		lines = fmt.Appendf(lines, "%d of %d users would be reset\n", page.WouldReset, page.Total)
 	}
 	return lines
 }

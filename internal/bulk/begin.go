@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -214,47 +215,93 @@ type Foreseen struct {
 	Username string // empty for users whom the actor must not know of
 }
 
-// Preview is what a job would do: one page of it, and what it would be in all.
-type Preview struct {
+// Counts is what a job would do in all.
+type Counts struct {
 	Total     int
 	WouldSkip map[string]int // by code
-	Users     []Foreseen
-	More      bool
+}
+
+// Preview is what a job would do: one page of it, and with the first page what it would do in all.
+type Preview struct {
+	Counts *Counts // nil with further pages: for it everybody is looked at
+	Users  []Foreseen
+	More   bool
 }
 
 // Preview tells what Begin would make of the same wish if nobody changed anything, without doing it: up to limit users after
-// the one named, and the counts of all. Errors as of Begin.
+// the one named. Errors as of Begin.
 func (j *Jobs) Preview(ctx context.Context, actor access.Actor, wanted Wanted, after user.ID, limit int) (Preview, error) {
 	actor, wanted, err := j.check(ctx, actor, wanted)
 	if err != nil {
 		return Preview{}, err
 	}
-	ids, err := j.selected(ctx, actor, wanted.Selection)
+	var preview Preview
+	if after == "" {
+		if preview.Counts, err = j.count(ctx, actor, wanted); err != nil {
+			return Preview{}, err
+		}
+	}
+	ids, err := j.selectedAfter(ctx, actor, wanted.Selection, after, limit+1)
 	if err != nil {
 		return Preview{}, err
 	}
-	preview := Preview{Total: len(ids), WouldSkip: map[string]int{}}
-	for batch := range slices.Chunk(ids, selectBatch) {
-		members, err := j.store.MembersByID(ctx, batch)
-		if err != nil {
-			return Preview{}, fmt.Errorf("bulk: look at users: %w", err)
-		}
-		for _, id := range batch {
-			seen := j.foresee(actor, members, id, wanted.Method)
-			if seen.Code != "" {
-				preview.WouldSkip[seen.Code]++
-			}
-			if id <= after {
-				continue
-			}
-			if len(preview.Users) == limit {
-				preview.More = true
-				continue
-			}
-			preview.Users = append(preview.Users, seen)
-		}
+	if preview.Users, err = j.foreseeAll(ctx, actor, ids, wanted.Method); err != nil {
+		return Preview{}, err
+	}
+	if len(ids) > limit {
+		preview.Users, preview.More = preview.Users[:limit], true
 	}
 	return preview, nil
+}
+
+// selectedAfter returns up to limit of those selected, after the one named.
+func (j *Jobs) selectedAfter(ctx context.Context, actor access.Actor, s Selection, after user.ID, limit int) ([]user.ID, error) {
+	if s.Filter == nil {
+		ids, err := j.selected(ctx, actor, s)
+		first := sort.Search(len(ids), func(i int) bool { return ids[i] > after })
+		return ids[first:min(first+limit, len(ids))], err
+	}
+	members, err := j.store.Members(ctx, actor, *s.Filter, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("bulk: select users: %w", err)
+	}
+	ids := make([]user.ID, len(members))
+	for i, m := range members {
+		ids[i] = m.User.ID
+	}
+	return ids, nil
+}
+
+func (j *Jobs) count(ctx context.Context, actor access.Actor, wanted Wanted) (*Counts, error) {
+	ids, err := j.selected(ctx, actor, wanted.Selection)
+	if err != nil {
+		return nil, err
+	}
+	counts := &Counts{Total: len(ids), WouldSkip: map[string]int{}}
+	for batch := range slices.Chunk(ids, selectBatch) {
+		seen, err := j.foreseeAll(ctx, actor, batch, wanted.Method)
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range seen {
+			if one.Code != "" {
+				counts.WouldSkip[one.Code]++
+			}
+		}
+	}
+	return counts, nil
+}
+
+func (j *Jobs) foreseeAll(ctx context.Context, actor access.Actor, ids []user.ID, method user.ResetMethod) ([]Foreseen, error) {
+	members, err := j.store.MembersByID(ctx, ids)
+	if err != nil {
+		return nil, fmt.Errorf("bulk: look at users: %w", err)
+	}
+	seen := make([]Foreseen, len(ids))
+	for i, id := range ids {
+		seen[i] = j.foresee(actor, members, id, method)
+	}
+	return seen, nil
 }
 
 func (j *Jobs) foresee(actor access.Actor, members map[user.ID]session.Member, id user.ID, method user.ResetMethod) Foreseen {

@@ -67,12 +67,10 @@ func (s *Server) previewJob(ctx context.Context, wanted bulk.Wanted, params api.
 	if err != nil {
 		return nil, err
 	}
-	shown := api.PasswordResetJobPreview{Total: preview.Total, Items: make([]api.PasswordResetForeseen, len(preview.Users)), Skipped: []api.PasswordResetsSkipped{}}
-	for _, code := range slices.Sorted(maps.Keys(preview.WouldSkip)) {
-		shown.Skipped = append(shown.Skipped, api.PasswordResetsSkipped{Code: api.PasswordResetJobCode(code), Users: preview.WouldSkip[code]})
-		shown.WouldSkip += preview.WouldSkip[code]
+	shown := api.PasswordResetJobPreview{Items: make([]api.PasswordResetForeseen, len(preview.Users))}
+	if c := preview.Counts; c != nil {
+		shown.Summary = countsOf(*c)
 	}
-	shown.WouldReset = shown.Total - shown.WouldSkip
 	for i, u := range preview.Users {
 		shown.Items[i] = api.PasswordResetForeseen{UserID: string(u.UserID), Username: textOrNull(u.Username), WouldReset: u.Code == "", Code: textOrNull(u.Code)}
 	}
@@ -80,6 +78,16 @@ func (s *Server) previewJob(ctx context.Context, wanted bulk.Wanted, params api.
 		shown.NextCursor = cursor(string(preview.Users[len(preview.Users)-1].UserID))
 	}
 	return api.BeginPasswordResetJob200JSONResponse(shown), nil
+}
+
+func countsOf(c bulk.Counts) *api.PasswordResetJobSummary {
+	summary := api.PasswordResetJobSummary{Total: c.Total, Skipped: []api.PasswordResetsSkipped{}}
+	for _, code := range slices.Sorted(maps.Keys(c.WouldSkip)) {
+		summary.Skipped = append(summary.Skipped, api.PasswordResetsSkipped{Code: api.PasswordResetJobCode(code), Users: c.WouldSkip[code]})
+		summary.WouldSkip += c.WouldSkip[code]
+	}
+	summary.WouldReset = summary.Total - summary.WouldSkip
+	return &summary
 }
 
 // userPosition reads a cursor that is the id of a user, or of what is named like one.

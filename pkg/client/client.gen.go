@@ -1844,17 +1844,8 @@ type PasswordResetJobPreview struct {
 	// NextCursor Where the next page begins; `null` after the last one.
 	NextCursor *string `json:"next_cursor"`
 
-	// Skipped How many would not be reset for which reason.
-	Skipped []PasswordResetsSkipped `json:"skipped"`
-
-	// Total How many users are selected.
-	Total int `json:"total"`
-
-	// WouldReset How many of them would be reset.
-	WouldReset int `json:"would_reset"`
-
-	// WouldSkip How many of them would not.
-	WouldSkip int `json:"would_skip"`
+	// Summary What a job would do in all. It comes with the first page only.
+	Summary *PasswordResetJobSummary `json:"summary,omitempty"`
 }
 
 // PasswordResetJobResult defines model for PasswordResetJobResult.
@@ -1899,6 +1890,21 @@ type PasswordResetJobResults struct {
 // * `failed`: the user could not be reset; see `code`.
 // * `cancelled`: the job was cancelled before it came to the user.
 type PasswordResetJobState string
+
+// PasswordResetJobSummary What a job would do in all. It comes with the first page only.
+type PasswordResetJobSummary struct {
+	// Skipped How many would not be reset for which reason.
+	Skipped []PasswordResetsSkipped `json:"skipped"`
+
+	// Total How many users are selected.
+	Total int `json:"total"`
+
+	// WouldReset How many of them would be reset.
+	WouldReset int `json:"would_reset"`
+
+	// WouldSkip How many of them would not.
+	WouldSkip int `json:"would_skip"`
+}
 
 // PasswordResetJobWanted Exactly one of `user_ids` and `filter` is required.
 type PasswordResetJobWanted struct {
@@ -3662,7 +3668,7 @@ type ClientInterface interface {
 	// demoted, disabled or locked meanwhile, or a service that is disabled or loses the scope, resets nobody any more.
 	//
 	// With `dry_run` nothing is done or recorded, and the answer tells who would be reset, who would not and why, in pages:
-	// repeat the request with `cursor` for the next one. What it tells is what a job then does if nobody changes anything in
+	// repeat the request with `cursor` for the next one. The first page has the counts of all in `summary`. What it tells is what a job then does if nobody changes anything in
 	// between.
 	//
 	// An account has at most 10 unfinished jobs; the next one is `409` with the code `too_many_jobs`. A service needs the
@@ -3688,7 +3694,7 @@ type ClientInterface interface {
 	// demoted, disabled or locked meanwhile, or a service that is disabled or loses the scope, resets nobody any more.
 	//
 	// With `dry_run` nothing is done or recorded, and the answer tells who would be reset, who would not and why, in pages:
-	// repeat the request with `cursor` for the next one. What it tells is what a job then does if nobody changes anything in
+	// repeat the request with `cursor` for the next one. The first page has the counts of all in `summary`. What it tells is what a job then does if nobody changes anything in
 	// between.
 	//
 	// An account has at most 10 unfinished jobs; the next one is `409` with the code `too_many_jobs`. A service needs the
@@ -4877,7 +4883,7 @@ func (c *Core) ListPasswordResetJobs(ctx context.Context, params *ListPasswordRe
 // demoted, disabled or locked meanwhile, or a service that is disabled or loses the scope, resets nobody any more.
 //
 // With `dry_run` nothing is done or recorded, and the answer tells who would be reset, who would not and why, in pages:
-// repeat the request with `cursor` for the next one. What it tells is what a job then does if nobody changes anything in
+// repeat the request with `cursor` for the next one. The first page has the counts of all in `summary`. What it tells is what a job then does if nobody changes anything in
 // between.
 //
 // An account has at most 10 unfinished jobs; the next one is `409` with the code `too_many_jobs`. A service needs the
@@ -4913,7 +4919,7 @@ func (c *Core) BeginPasswordResetJobWithBody(ctx context.Context, params *BeginP
 // demoted, disabled or locked meanwhile, or a service that is disabled or loses the scope, resets nobody any more.
 //
 // With `dry_run` nothing is done or recorded, and the answer tells who would be reset, who would not and why, in pages:
-// repeat the request with `cursor` for the next one. What it tells is what a job then does if nobody changes anything in
+// repeat the request with `cursor` for the next one. The first page has the counts of all in `summary`. What it tells is what a job then does if nobody changes anything in
 // between.
 //
 // An account has at most 10 unfinished jobs; the next one is `409` with the code `too_many_jobs`. A service needs the

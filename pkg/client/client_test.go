@@ -128,7 +128,7 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	maps.Copy(answers, jobAnswers())
 	answer := answers[r.Method+" "+r.URL.Path]
 	if strings.Contains(s.body, `"dry_run":true`) {
-		answer = stubAnswer{200, `{"total":1,"would_reset":1,"would_skip":0,"skipped":[],"items":[],"next_cursor":null}`}
+		answer = stubAnswer{200, `{"summary":{"total":1,"would_reset":1,"would_skip":0,"skipped":[]},"items":[],"next_cursor":null}`}
 	}
 	w.Header().Set("X-Request-Id", "request-1")
 	w.Header().Set("ETag", `"7"`)
