@@ -17,6 +17,7 @@ import (
 
 // JWT-01, JWT-05, JWT-06, JWT-08, JWT-09, JWT-11: forged headers, algorithms and keys.
 func TestAttacks_headers(t *testing.T) {
+	oneByOne(t)
 	onEachIssuer(t, func(t *testing.T, i issuing) {
 		s, f := i.service, i.forger("ada")
 		wantRole(s, f.forge(nil, nil), "administrator") // what the forgeries start from is good
@@ -77,6 +78,7 @@ func attackWithKeys(t *testing.T, i issuing, f forger) {
 
 // JWT-02, JWT-03, JWT-04, JWT-06, JWT-07, JWT-13, JWT-18, JWT-19: claims that are wrong, under a signature that is right.
 func TestAttacks_claims(t *testing.T) {
+	oneByOne(t)
 	onEachIssuer(t, func(t *testing.T, i issuing) {
 		s, f := i.service, i.forger("ada")
 		at := func(d time.Duration) int64 { return s.clock.now().Add(d).Unix() }
@@ -118,6 +120,7 @@ func TestAttacks_claims(t *testing.T) {
 
 // JWT-12, SES-02, SES-04, peers bugs 5 and 16: who a token names must exist, be enabled, and be the one it was issued to.
 func TestAttacks_parties(t *testing.T) {
+	oneByOne(t)
 	onEachIssuer(t, func(t *testing.T, i issuing) {
 		s, f, adas := i.service, i.forger("alex"), i.forger("ada")
 		alex, wanda := s.user("alex").ID, s.user("wanda").ID
@@ -182,6 +185,7 @@ func TestAttacks_services(t *testing.T) {
 
 // JWT-14: nothing but a compact JWS of a bearable size is looked at.
 func TestAttacks_form(t *testing.T) {
+	oneByOne(t)
 	onEachIssuer(t, func(t *testing.T, i issuing) {
 		s, f := i.service, i.forger("ada")
 		good := f.forge(nil, nil)
@@ -214,6 +218,7 @@ func TestAttacks_form(t *testing.T) {
 
 // JWT-16, JWT-17, peers bug 17: where and how a token is sent. What a browser sends by itself proves nothing.
 func TestAttacks_transport(t *testing.T) {
+	oneByOne(t)
 	onEachIssuer(t, func(t *testing.T, i issuing) {
 		s := i.service
 		good := i.forger("alex").forge(nil, nil)

@@ -53,6 +53,7 @@ func TestAuthorization_bodyNamesNobody(t *testing.T) {
 
 // AZ-08, AZ-09, AZ-10, AZ-12, AZ-14, AZ-15: bodies that two readers could read in two ways are refused, whole.
 func TestAuthorization_strictBodies(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		mine := s.token("alex", demoPassword)
 		for name, body := range map[string]string{

@@ -120,6 +120,7 @@ func outcome(operation string, a answer) string {
 
 // AZ-01, AZ-18, AZ-20, JWT-15, peers bug 3: the authorization matrix as it is seen through HTTP: every operation, every kind of actor.
 func TestAuthorization_matrix(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		calls := requests(s)
 		for _, rule := range access.Table() {

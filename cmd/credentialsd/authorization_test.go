@@ -112,6 +112,7 @@ func wantManaged(s *service, token, id string) {
 
 // REC-11, AZ-03, AZ-04, AZ-05, AZ-19: who manages whom, one line for each relation; the others look like nobody.
 func TestAuthorization_reach(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		ada, erin, oscar, alex := s.token("ada", demoPassword), s.token("erin", demoPassword), s.token("oscar", demoPassword), s.token("alex", demoPassword)
 		id := func(name string) string { return s.user(name).ID }

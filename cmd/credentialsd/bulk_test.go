@@ -248,6 +248,7 @@ func mapKeys[V any](m map[string]V) func(yield func(string) bool) {
 
 // ERR-01, AZ-13: what no job can be made of is refused with everything that is wrong with it, and is on record.
 func TestBulk_refusals(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		ada := s.token("ada", demoPassword)
 		many := func(number int) []string {

@@ -12,6 +12,7 @@ import (
 // API-01, models.md section 5.3 guard 5: every operation of openapi.yaml is served, and answers as it says. (Every
 // exchange of every end-to-end test is held against openapi.yaml by the harness.)
 func TestContract_everyOperation(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		alex, ada, bo := s.token("alex", demoPassword), s.token("ada", demoPassword), s.user("bo").ID
 		refresh := s.want(s.signIn("wanda", demoPassword), http.StatusCreated, "")

@@ -32,6 +32,7 @@ func why(t *testing.T, s *service, token, id string) (can bool, codes []string, 
 // product.md "Troubleshooting": "why can't this user sign in?" is answered with every reason, and truly: the right password opens
 // a session exactly when the answer says so.
 func TestDiagnosis(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		ada, db, bo := s.token("ada", demoPassword), s.database(), s.user("bo").ID
 		member, err := db.Member(t.Context(), user.ID(bo))
@@ -107,6 +108,7 @@ func TestDiagnosis_recentAttempts(t *testing.T) {
 
 // product.md decision 8: an administrator lifts the delays; a password that was disabled stays so, and the answer says it.
 func TestUnlock(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		ada, bo := s.token("ada", demoPassword), s.user("bo").ID
 		unlock := func(token, id string, body any, headers ...string) answer {

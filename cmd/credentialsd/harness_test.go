@@ -55,6 +55,15 @@ func databases() []string {
 	return []string{"sqlite", "postgres"}
 }
 
+// oneByOne skips a long test in short mode whose requests come one after the other: what runs beside each other in it, the race
+// detector sees in every other test.
+func oneByOne(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("its requests come one after the other")
+	}
+}
+
 // onEachDatabase runs a test against the program on SQLite and on PostgreSQL, one after the other: tests of many requests at
 // once take all there is of the machine.
 func onEachDatabase(t *testing.T, test func(t *testing.T, s *service), env ...string) {

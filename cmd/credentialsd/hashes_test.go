@@ -29,6 +29,7 @@ import (
 // TestStoredHashes goes through what is stored of passwords, and what earlier systems may have stored. How each of those is
 // read does not depend on the database, and is proven on one.
 func TestStoredHashes(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		runWith(t, s, map[string]func(*testing.T, people){
 			"HASH-01 HASH-04 HASH-10 form of new hashes": testHashForm,

@@ -130,6 +130,7 @@ func TestHTTP_noOrigins(t *testing.T) {
 
 // HDR-01 to HDR-07: on answers that are no errors too; HSTS where the public URL is https (HDR-03), and no redirect to it.
 func TestHTTP_headersOfGoodAnswers(t *testing.T) {
+	oneByOne(t)
 	for url, hsts := range map[string]string{"https://credentials.example.com": "max-age=31536000; includeSubDomains", "": ""} {
 		s := start(t, databaseURL(t, "sqlite"), "PUBLIC_URL="+url)
 		token := s.token("alex", demoPassword)
@@ -212,6 +213,7 @@ func TestHTTP_unknownPaths(t *testing.T) {
 
 // ERR-09, AZ-04: text that one of the databases cannot hold is refused or kept like any other, never a 500.
 func TestHTTP_oddText(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		ada, boID := s.token("ada", demoPassword), s.user("bo").ID
 		for name, odd := range map[string]string{"NUL": "a\x00b", "broken UTF-8": "a\xffb", "line break": "a\r\nb", "quote": "a'b\"c\\", "noncharacter": "a\uffff", "beyond the BMP": "a😀"} {

@@ -134,6 +134,7 @@ func (s *service) send(request *http.Request) answer {
 // ERR-01 to ERR-04, ERR-07 to ERR-09, BRR-01 to BRR-05, HDR-01 to HDR-07, COR-02, COR-03, COR-05, COR-06, RL-01, PRE-06:
 // whatever goes wrong, the answer is a whole problem document that a browser app may read and no cache may keep.
 func TestHTTP_everyRefusalIsAProblem(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		titles := map[string]string{}
 		for _, r := range refusals(s) {

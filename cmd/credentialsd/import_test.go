@@ -36,6 +36,7 @@ func importOf(t *testing.T, databaseURL, flags, name string, lines ...string) (p
 // PW-09, HASH-08: users of another system sign in with the password they have, whatever hashed it, and are stored with argon2id
 // from then on; the trail tells of both. Nothing is written before, by a dry run.
 func TestImport_signIn(t *testing.T) {
+	oneByOne(t)
 	hashes := map[string]string{
 		"argon2id":      "$argon2id$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$N7Vr874O8YPJ0LX7QOWRwzQorWvBUu5lMiyWAxK75AE",
 		"argon2i":       "$argon2i$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$NqIL8d18NDOJFV68tBZauTMTKQ8PpawZEZiY9X6yNXs",

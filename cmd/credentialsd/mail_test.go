@@ -160,6 +160,7 @@ func TestMail_travels(t *testing.T) {
 // A server that offers no TLS, one with a certificate of somebody else, and one that does not take the password get no mail.
 // All three are faults of the settings: the mail stays and leaves when they are mended.
 func TestMail_unsafeServers(t *testing.T) {
+	oneByOne(t)
 	otherCA, otherCertificate := newAuthority(t)
 	for name, broken := range map[string]struct{ breaks, mends func(*mailServer) }{
 		"no TLS": { // nor a password, for the want of which nothing would leave either

@@ -13,6 +13,7 @@ import (
 
 // TestNames goes through what a user can be called. Rules that do not touch the database are proven on one of them.
 func TestNames(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		runWith(t, s, map[string]func(*testing.T, people){
 			"USR-01 USR-03 folded and unique":                     testFoldedNames,
@@ -275,6 +276,7 @@ func testEmailForm(t *testing.T, p people) {
 // Product decision 4, USR-07: a name that is given up is held for 180 days. Its former owner gets it back, nobody else gets it
 // in any variant, and then it is free.
 func TestNames_held(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		p := peopleOf(s)
 		u, other := p.add("holder"), p.add("waiting")

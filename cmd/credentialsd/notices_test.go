@@ -85,6 +85,7 @@ func TestNotices_newDevice(t *testing.T) {
 
 // Product.md decision 8: at the 100th failure the password is disabled, and the user and those who manage it are told.
 func TestNotices_passwordDisabled(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		for range 100 {
 			s.signIn("alex", "wrong wrong wrong wrong")

@@ -23,6 +23,7 @@ func command(env map[string]string, args ...string) (code int, stdout, stderr st
 // TestPasswordRules goes through product.md decision 7 as a client meets it. Rules that do not touch the database are proven
 // on one of them.
 func TestPasswordRules(t *testing.T) {
+	oneByOne(t)
 	stored := map[string]func(*testing.T, people){
 		"PW-01 an account's own minimum":    testAccountMinimum,
 		"PW-06 no expiry":                   testNoExpiry,

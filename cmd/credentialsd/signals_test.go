@@ -204,6 +204,7 @@ func (l *listener) wantTold(what string, want ...string) []set {
 // EVT-01: each operation tells exactly what the table of the standard says, in its order; whatever changes nothing, and whatever
 // is refused, tells nothing. SET-05: what one change tells has one txn. Peers bug 9: also a session that its own user ended is told of.
 func TestSignals_ofEachOperation(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		l := s.listen(everything())
 		alex, ada, bo := s.token("alex", demoPassword), s.token("ada", demoPassword), s.user("bo").ID

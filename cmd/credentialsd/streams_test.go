@@ -173,6 +173,7 @@ func (s *service) updates(token, id string, before map[string]any) {
 
 // SSF-03, SSF-04: every operation needs a token with the scope, and a stream is its own receiver's alone.
 func TestStreams_authorization(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		manager := s.serviceToken("ssf.manage")
 		id := s.want(s.streams(http.MethodPost, manager, map[string]any{}), http.StatusCreated, "").text("stream_id")

@@ -94,6 +94,7 @@ func TestThrottle_signIn(t *testing.T) {
 // Product decision 8, peers bug 15: a name nobody has, a disabled user and an existing one throttle alike, their answers differ
 // in nothing but what differs in every answer, and each costs one verification if it is not delayed, and none if it is.
 func TestThrottle_namesAlike(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		names, compared := []string{"alex", "nobody", "dora", "nobody@demo.example"}, 0
 		for i := range 12 {
@@ -196,6 +197,7 @@ func TestThrottle_strangers(t *testing.T) {
 // THR-01: at the 100th failure the password is disabled, for the right one too, until a reset. Those who hold a session learn
 // why; a reset by an administrator works meanwhile (THR-07) and ends it.
 func TestThrottle_passwordDisabled(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		alex := s.user("alex")
 		live := s.want(s.signInFrom("198.51.100.7", "alex", demoPassword), http.StatusCreated, "")
@@ -396,6 +398,7 @@ func TestThrottle_rate(t *testing.T) {
 // THR-09: nobody chooses the address that is counted: without a trusted proxy no header is believed, behind one only what the
 // proxy itself has added.
 func TestThrottle_addressIsNotForged(t *testing.T) {
+	oneByOne(t)
 	forged := func(i int) string { return fmt.Sprintf("203.0.%d.7", i) }
 	for name, test := range map[string]struct {
 		env     []string

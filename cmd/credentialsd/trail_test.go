@@ -121,6 +121,7 @@ func pageByPage(t *testing.T, s *service, ada string) {
 
 // AZ-03, AZ-04, AZ-20: who sees what of which trail.
 func TestTrail_reach(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		ada, erin, oscar := s.token("ada", demoPassword), s.token("erin", demoPassword), s.token("oscar", demoPassword)
 		s.want(s.reset(ada, s.user("bo").ID, nil), http.StatusOK, "")

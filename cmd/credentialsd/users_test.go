@@ -399,6 +399,7 @@ func TestUsers_overtaken(t *testing.T) {
 
 // The administrator of a call centre finds users by what is known of them, and nothing in a query is more than text.
 func TestUsers_search(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		ada := s.token("ada", demoPassword)
 		for username, display := range map[string]string{"under_score": "Percy 100%", "zoe.alexis": "Zoë Ångström", "petr": "Пётр Ильин"} {

@@ -49,6 +49,7 @@ func (s *service) wantUnverified(a answer) {
 // api.md "POST /internal/credentials/verify", peers bug 15: who it is, if name and password are right; else one answer for
 // everything, after the same work.
 func TestVerify_answers(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		token := serviceToken(s, access.ScopeVerify)
 		ada := s.token("ada", demoPassword)
@@ -121,6 +122,7 @@ func TestVerify_refusals(t *testing.T) {
 // THR-03, THR-04, THR-07, peers bug 8: guesses by way of a service count together with those here, by the address that the
 // service names; and a service cannot make the owner of a name in another account wait.
 func TestVerify_throttle(t *testing.T) {
+	oneByOne(t)
 	onEachDatabase(t, func(t *testing.T, s *service) {
 		const home, elsewhere = "198.51.100.7", "203.0.113.7"
 		token := serviceToken(s, access.ScopeVerify)
