@@ -82,7 +82,7 @@ type Store interface {
 	Member(ctx context.Context, id user.ID) (session.Member, error)
 	// MembersByID finds those users there are.
 	MembersByID(ctx context.Context, ids []user.ID) (map[user.ID]session.Member, error)
-	// Members lists users within the actor's reach in the order of their ids, after the one named.
+	// Members lists users within the actor's reach in the order of their accounts and ids, after the one named.
 	Members(ctx context.Context, actor access.Actor, f credential.Filter, after user.ID, limit int) ([]session.Member, error)
 	// Job finds a job. session.ErrNotFound when there is none.
 	Job(ctx context.Context, id string) (Job, error)

@@ -31,7 +31,7 @@ type Held struct {
 
 // Lister lists users within an actor's reach.
 type Lister interface {
-	// Members lists users in the order of their ids, after the one named.
+	// Members lists users in the order of their accounts and ids, after the one named.
 	Members(ctx context.Context, actor access.Actor, f Filter, after user.ID, limit int) ([]session.Member, error)
 	// UsernameHistory returns the names a user has had, the newest first.
 	UsernameHistory(ctx context.Context, id user.ID) ([]Held, error)

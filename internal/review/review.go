@@ -77,7 +77,7 @@ type Summary struct {
 
 // Store is what a review needs of the database.
 type Store interface {
-	// Members lists users in the order of their ids, after the one named.
+	// Members lists users in the order of their accounts and ids, after the one named.
 	Members(ctx context.Context, actor access.Actor, f credential.Filter, after user.ID, limit int) ([]session.Member, error)
 	// Standings tells what holds off attempts at the passwords of subjects.
 	Standings(ctx context.Context, subjects []string) (map[string]throttle.Standing, error)

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
@@ -395,28 +394,6 @@ func (s *Store) DrainedJobs(ctx context.Context) ([]bulk.Job, error) {
 		jobs[i] = row.job()
 	}
 	return jobs, nil
-}
-
-// memberBatch bounds the users that one statement looks up.
-const memberBatch = 1000
-
-// MembersByID finds those users there are.
-func (s *Store) MembersByID(ctx context.Context, ids []user.ID) (map[user.ID]session.Member, error) {
-	found := make(map[user.ID]session.Member, len(ids))
-	for batch := range slices.Chunk(ids, memberBatch) {
-		var rows []memberRow
-		if err := s.query(ctx).Raw("SELECT "+memberColumns()+fromMembers+"WHERE users.id IN ?", batch).Scan(&rows).Error; err != nil {
-			return nil, s.translate(err)
-		}
-		for _, row := range rows {
-			member, err := row.member()
-			if err != nil {
-				return nil, err
-			}
-			found[member.User.ID] = member
-		}
-	}
-	return found, nil
 }
 
 var _ bulk.Store = (*Store)(nil)

@@ -26,12 +26,21 @@ func (s *Store) TakeAllForSlow() {
 	}
 }
 
-// ExplainMembers returns the plan of a list's page as PostgreSQL runs it.
-func (s *Store) ExplainMembers(ctx context.Context, actor access.Actor, f credential.Filter, after user.ID, limit int) (string, error) {
-	statement, values := membersStatement(actor, f, after, limit, s.now())
-	var lines []string
-	err := s.query(ctx).Raw("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) "+statement, values...).Scan(&lines).Error
-	return strings.Join(lines, "\n"), err
+// ExplainMembers returns how PostgreSQL finds who is on a list's page: a plan for each time it looks.
+func (s *Store) ExplainMembers(ctx context.Context, actor access.Actor, f credential.Filter, after user.ID, limit int) ([]string, error) {
+	var plans []string
+	l := list{actor, f, after, limit, s.now(), s.dialect.position()}
+	_, err := l.find(func(statement string, values []any) (ids []user.ID, err error) {
+		var lines []string
+		err = s.query(ctx).Raw("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) "+statement, values...).Scan(&lines).Error
+		if err != nil {
+			return nil, err
+		}
+		plans = append(plans, strings.Join(lines, "\n"))
+		err = s.query(ctx).Raw(statement, values...).Scan(&ids).Error
+		return ids, err
+	})
+	return plans, err
 }
 
 // ExplainUses returns the plan by which PostgreSQL finds the uses of sessions.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -28,28 +29,36 @@ func (c *conditions) add(text string, values ...any) {
 	c.texts, c.values = append(c.texts, text), append(c.values, values...)
 }
 
-// reach narrows a listing to the account and teams of the actor. What SQL cannot say shortly (nobody sees a wider reach
-// than the own) is asked of each row afterwards.
-func (c *conditions) reach(actor access.Actor) {
-	if actor.Kind == access.Service {
-		if !actor.AllAccounts {
-			c.add("users.account_id = ?", actor.ClientAccount)
-		}
-		return
+// where returns the conditions as a clause: none when there are none.
+func (c *conditions) where() string {
+	if len(c.texts) == 0 {
+		return ""
 	}
-	c.add("users.account_id = ?", actor.User.AccountID)
-	c.teams(actor)
+	return " WHERE " + strings.Join(c.texts, " AND ")
 }
 
-// teams narrows to the users of the teams that a person manages, and to itself.
+// account narrows to the account of the actor, if it belongs to one.
+func (c *conditions) account(actor access.Actor) {
+	switch {
+	case actor.Kind != access.Service:
+		c.add("users.account_id = ?", actor.User.AccountID)
+	case !actor.AllAccounts:
+		c.add("users.account_id = ?", actor.ClientAccount)
+	}
+}
+
+// teams narrows to the users of the teams that a person manages, the own one among them; an agent, who manages none, to itself.
+// What SQL cannot say shortly (nobody sees a wider reach than the own) is asked of each row afterwards.
 func (c *conditions) teams(actor access.Actor) {
 	if actor.ReachesAll() {
 		return
 	}
-	teams := conditions{}
-	teams.add("users.id = ?", string(actor.User.ID))
+	var teams conditions
 	for _, team := range actor.User.Reach() {
 		teams.add(`users.team LIKE ? ESCAPE '\'`, escapeLike(string(team))+"%")
+	}
+	if len(teams.texts) == 0 {
+		teams.add("users.id = ?", string(actor.User.ID))
 	}
 	c.add("("+strings.Join(teams.texts, " OR ")+")", teams.values...)
 }
@@ -57,15 +66,35 @@ func (c *conditions) teams(actor access.Actor) {
 // shortQuery is below how many code points a query is the beginning of a name: shorter parts are in everybody's.
 const shortQuery = 3
 
-// matching narrows to the users whose username, e-mail or display name holds the query, or begins with a short one. The three
-// stand in one text, a line each, so that one index serves all.
-func (c *conditions) matching(query string) {
-	part := escapeLike(searchText(query))
+// holding narrows to the users whose username, e-mail or display name holds the query, or begins with a short one. The three
+// stand in one text, a line each.
+func (c *conditions) holding(query, position string) {
+	part := searchText(query)
 	if utf8.RuneCountInString(query) >= shortQuery {
-		c.add(`users.search LIKE ? ESCAPE '\'`, "%"+part+"%")
+		c.add(position+"(users.search, ?) > 0", part)
 		return
 	}
-	c.add(`(users.search LIKE ? ESCAPE '\' OR users.search LIKE ? ESCAPE '\')`, part+"%", "%\n"+part+"%")
+	c.add("("+position+"(users.search, ?) = 1 OR "+position+"(users.search, ?) > 0)", part, "\n"+part)
+}
+
+// trigram is how many letters PostgreSQL's index of parts of names knows together (pg_trgm).
+const trigram = 3
+
+// resembling narrows to the users whom that index finds for the query, by LIKE, the test it knows: all who hold it, and few
+// others. It is asked for every letter once, not for all threes of letters: it would read the users of each of them, for hardly
+// fewer to be left.
+func (c *conditions) resembling(query string) {
+	part := searchText(query)
+	if utf8.RuneCountInString(query) < shortQuery {
+		begins := escapeLike(part) + "%"
+		c.add(`(users.search LIKE ? ESCAPE '\' OR users.search LIKE ? ESCAPE '\')`, begins, "%\n"+begins)
+		return
+	}
+	pattern, letters := "%", []rune(part)
+	for ; len(letters) >= 2*trigram; letters = letters[trigram:] {
+		pattern += escapeLike(string(letters[:trigram])) + "%"
+	}
+	c.add(`users.search LIKE ? ESCAPE '\'`, pattern+escapeLike(string(letters))+"%")
 }
 
 // locked narrows to the users whose password is disabled or whose attempts are delayed, or to the others. They are few, and
@@ -83,13 +112,15 @@ func (c *conditions) locked(account string, yes bool, now time.Time) {
 		" AND t.key NOT LIKE t.subject || '#%')", append(values, moment(now))...)
 }
 
+// team narrows to the users of a team that was asked for.
+func (c *conditions) team(team user.Team) {
+	if team != "" && team != user.Root {
+		c.add(`users.team LIKE ? ESCAPE '\'`, escapeLike(string(team))+"%")
+	}
+}
+
+// filter narrows to what is asked for besides the query and the team.
 func (c *conditions) filter(account string, f credential.Filter, now time.Time) {
-	if f.Query != "" {
-		c.matching(f.Query)
-	}
-	if f.Team != "" && f.Team != user.Root {
-		c.add(`users.team LIKE ? ESCAPE '\'`, escapeLike(string(f.Team))+"%")
-	}
 	if f.Status != "" {
 		c.add("users.status = ?", string(f.Status))
 	}
@@ -106,40 +137,116 @@ func (c *conditions) filter(account string, f credential.Filter, now time.Time) 
 	}
 }
 
-// membersStatement selects one page of the users within the actor's reach. Who is on the page is found first, from an index
-// alone where there is one that holds what is asked for.
-func membersStatement(actor access.Actor, f credential.Filter, after user.ID, limit int, now time.Time) (string, []any) {
-	var c conditions
-	c.reach(actor)
-	c.filter(actor.OwnAccount(), f, now)
-	c.add("users.id > ?", string(after))
-	page := "(SELECT users.id FROM users WHERE " + strings.Join(c.texts, " AND ") + " ORDER BY users.id LIMIT ?) page"
-	return "SELECT " + memberColumns() + " FROM " + page + " JOIN users ON users.id = page.id JOIN accounts ON accounts.id = users.account_id ORDER BY users.id",
-		append(c.values, limit)
+// list is one page of the users within the actor's reach, up to limit after the one named. They are in the order of their accounts
+// and ids, which never change.
+type list struct {
+	actor  access.Actor
+	filter credential.Filter
+	after  user.ID
+	limit  int
+	now    time.Time
+	// position is the function of the database that tells where a text holds another.
+	position string
 }
 
-// Members lists users within the actor's reach in the order of their ids, which never change, after the one named.
+// sample is how many users are looked through for a query before anything else: one that many names hold fills the page from
+// them, and of the others they tell how rare it is.
+const sample = 2000
+
+// find returns who is on the page, by reading the ids that statements select. For a query there are two ways. To look through
+// the users in their order until the page is full takes limit/frequency of them; to collect all who hold the query, from an index,
+// and sort them takes frequency*users, each at some six times the cost. With a million users one is as good as the other where the
+// square of what the sample holds is half the limit. PostgreSQL cannot choose: its statistics do not tell such frequencies.
+func (l list) find(read func(statement string, values []any) (ids []user.ID, err error)) ([]user.ID, error) {
+	if l.filter.Query == "" {
+		return read(l.all())
+	}
+	ids, err := read(l.ahead(sample))
+	if found := len(ids); err == nil && found < l.limit && 2*found*found >= l.limit {
+		ids, err = read(l.ahead(2 * sample * l.limit / found)) // twice as far as the page should reach
+	}
+	if err == nil && len(ids) < l.limit {
+		return read(l.collected())
+	}
+	return ids, err
+}
+
+// all selects the page of a list without a query.
+func (l list) all() (statement string, values []any) {
+	var c conditions
+	l.follow(&c)
+	l.narrow(&c)
+	return "SELECT users.id FROM users" + c.where() + inOrder, append(c.values, l.limit)
+}
+
+// ahead selects the page from the next so many users of the account, whom the index alone that serves the filter tells enough of.
+func (l list) ahead(users int) (statement string, values []any) {
+	var next, c conditions
+	l.follow(&next)
+	next.filter(l.actor.OwnAccount(), l.filter, l.now)
+	c.account(l.actor)                    // or else PostgreSQL does not see that they are in order
+	c.holding(l.filter.Query, l.position) // first, as the quickest to rule somebody out
+	c.teams(l.actor)
+	c.team(l.filter.Team)
+	from := "(SELECT users.account_id, users.id, users.search, users.team FROM users" + next.where() + inOrder + ") users"
+	return "SELECT users.id FROM " + from + c.where() + inOrder, slices.Concat(next.values, []any{users}, c.values, []any{l.limit})
+}
+
+// collected selects all who hold the query, and then the page from them.
+func (l list) collected() (statement string, values []any) {
+	var c conditions
+	l.follow(&c)
+	c.holding(l.filter.Query, l.position)
+	l.narrow(&c)
+	c.resembling(l.filter.Query)
+	return "WITH held AS MATERIALIZED (SELECT users.account_id, users.id FROM users" + c.where() + ") SELECT users.id FROM held users" + inOrder,
+		append(c.values, l.limit)
+}
+
+// follow narrows to the account and to who comes after the last page.
+func (l list) follow(c *conditions) {
+	c.account(l.actor)
+	switch {
+	case l.after == "":
+	case len(c.texts) > 0:
+		c.add("users.id > ?", string(l.after))
+	default:
+		c.add("(users.account_id, users.id) > ((SELECT last.account_id FROM users last WHERE last.id = ?), ?)", string(l.after), string(l.after))
+	}
+}
+
+// narrow narrows to who may be seen and is asked for, but for the query.
+func (l list) narrow(c *conditions) {
+	c.teams(l.actor)
+	c.team(l.filter.Team)
+	c.filter(l.actor.OwnAccount(), l.filter, l.now)
+}
+
+const inOrder = " ORDER BY users.account_id, users.id LIMIT ?"
+
+// Members lists users within the actor's reach in the order of their accounts and ids, which never change, after the one named.
 func (s *Store) Members(ctx context.Context, actor access.Actor, f credential.Filter, after user.ID, limit int) ([]session.Member, error) {
 	var found []session.Member
-	for len(found) < limit {
-		var rows []memberRow
-		statement, values := membersStatement(actor, f, after, limit, s.now())
-		if err := s.query(ctx).Raw(statement, values...).Scan(&rows).Error; err != nil {
+	for more := true; more && len(found) < limit; {
+		l := list{actor, f, after, limit, s.now(), s.dialect.position()}
+		ids, err := l.find(func(statement string, values []any) (ids []user.ID, err error) {
+			err = s.query(ctx).Raw(statement, values...).Scan(&ids).Error
+			return ids, err
+		})
+		if err != nil {
 			return nil, s.translate(err)
 		}
-		for _, row := range rows {
-			member, err := row.member()
-			if err != nil {
-				return nil, err
-			}
-			after = member.User.ID
-			if len(found) < limit && actor.Sees(member.User) {
+		members, err := s.MembersByID(ctx, ids)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			after = id
+			if member, ok := members[id]; ok && len(found) < limit && actor.Sees(member.User) {
 				found = append(found, member)
 			}
 		}
-		if len(rows) < limit {
-			break
-		}
+		more = len(ids) == limit
 	}
 	return found, nil
 }

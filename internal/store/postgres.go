@@ -56,6 +56,7 @@ func (postgresQuirks) forUpdate() string  { return " FOR UPDATE" }
 func (postgresQuirks) skipLocked() string { return " FOR UPDATE SKIP LOCKED" }
 func (postgresQuirks) forShare() string   { return " FOR SHARE" }
 func (postgresQuirks) timeType() string   { return "timestamptz" }
+func (postgresQuirks) position() string   { return "strpos" }
 
 func (postgresQuirks) keyShare(table string) string { return " FOR KEY SHARE OF " + table }
 

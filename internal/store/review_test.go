@@ -63,13 +63,14 @@ func windowPlans(tb testing.TB, s *store.Store, size int) (users, uses string) {
 	for _, m := range members {
 		ids = append(ids, m.User.ID)
 	}
-	if users, err = s.ExplainMembers(tb.Context(), company, credential.Filter{}, "user-8", size); err != nil {
+	plans, err := s.ExplainMembers(tb.Context(), company, credential.Filter{}, "user-8", size)
+	if err != nil {
 		tb.Fatal(err)
 	}
 	if uses, err = s.ExplainUses(tb.Context(), ids); err != nil {
 		tb.Fatal(err)
 	}
-	return users, uses
+	return strings.Join(plans, "\n"), uses
 }
 
 // peak follows the heap of the process until it is stopped, and returns the most that was in use.

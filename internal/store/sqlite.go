@@ -51,6 +51,7 @@ func (sqliteQuirks) forUpdate() string  { return "" }
 func (sqliteQuirks) skipLocked() string { return "" }
 func (sqliteQuirks) forShare() string   { return "" }
 func (sqliteQuirks) timeType() string   { return "text" }
+func (sqliteQuirks) position() string   { return "instr" }
 
 func (sqliteQuirks) keyShare(string) string { return "" }
 

@@ -43,10 +43,12 @@ type dialect interface {
 	keyShare(table string) string
 	// timeType is the column type of a time.
 	timeType() string
+	// position is the function that tells where a text holds another, counted from 1; 0 where it does not.
+	position() string
 	// byKey returns a session for statements that find each row by a key, whatever the values and however many rows there are: their
 	// plans are kept.
 	byKey(tx *gorm.DB) *gorm.DB
-	// rowsFrom is what an INSERT takes its rows from, given each column's values as a slice.
+	// rowsFrom is the rows that an INSERT or IN takes, given each column's values as a slice.
 	rowsFrom(columns []reflect.Value) (text string, values []any)
 	// brokenConstraint names the constraint that an error is about, or "".
 	brokenConstraint(err error) string

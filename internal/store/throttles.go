@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -129,7 +130,8 @@ func (s *Store) Standings(ctx context.Context, subjects []string) (map[string]th
 	if len(subjects) == 0 {
 		return map[string]throttle.Standing{}, nil
 	}
-	err := s.query(ctx).Raw("SELECT subject, key, failures, in_flight, lease_until, blocked_until FROM throttles WHERE subject IN ?", subjects).Scan(&rows).Error
+	text, values := s.dialect.rowsFrom([]reflect.Value{reflect.ValueOf(subjects)})
+	err := s.byKey(ctx).Raw("SELECT subject, key, failures, in_flight, lease_until, blocked_until FROM throttles WHERE subject IN ("+text+")", values...).Scan(&rows).Error
 	if err != nil {
 		return nil, s.translate(err)
 	}

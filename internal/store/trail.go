@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/salesexec/credentials/internal/audit"
@@ -86,7 +85,7 @@ func (s *Store) EventsBefore(ctx context.Context, q audit.Query, before *audit.P
 		}
 		var rows []trailRow
 		err := s.query(ctx).Raw("SELECT "+optionalSeal+", "+eventColumns+", "+columns+" FROM audit_events e"+join+
-			" LEFT JOIN audit_seals s ON s.event_id = e.id WHERE "+strings.Join(c.texts, " AND ")+" ORDER BY e.at DESC, e.id DESC LIMIT ?",
+			" LEFT JOIN audit_seals s ON s.event_id = e.id"+c.where()+" ORDER BY e.at DESC, e.id DESC LIMIT ?",
 			append(c.values, limit)...).Scan(&rows).Error
 		if err != nil {
 			return nil, s.translate(err)
@@ -131,7 +130,7 @@ func (s *Store) SealedEvents(ctx context.Context, q audit.Query, after, upTo int
 	c.add("s.account_id = ? AND s.sequence > ? AND s.sequence <= ?", q.AccountID, after, upTo)
 	var rows []trailRow
 	err := s.query(ctx).Raw("SELECT "+sealColumns+", "+eventColumns+", "+columns+" FROM audit_seals s JOIN audit_events e ON e.id = s.event_id"+join+
-		" WHERE "+strings.Join(c.texts, " AND ")+" ORDER BY s.sequence", c.values...).Scan(&rows).Error
+		c.where()+" ORDER BY s.sequence", c.values...).Scan(&rows).Error
 	if err != nil {
 		return nil, s.translate(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -157,6 +159,29 @@ func (s *Store) member(ctx context.Context, join, where string, values ...any) (
 		return session.Member{}, session.ErrNotFound
 	}
 	return rows[0].member()
+}
+
+// memberBatch bounds the users that one statement finds.
+const memberBatch = 1000
+
+// MembersByID finds those users there are.
+func (s *Store) MembersByID(ctx context.Context, ids []user.ID) (map[user.ID]session.Member, error) {
+	found := make(map[user.ID]session.Member, len(ids))
+	for batch := range slices.Chunk(ids, memberBatch) {
+		var rows []memberRow
+		text, values := s.dialect.rowsFrom([]reflect.Value{reflect.ValueOf(batch)})
+		if err := s.byKey(ctx).Raw("SELECT "+memberColumns()+fromMembers+"WHERE users.id IN ("+text+")", values...).Scan(&rows).Error; err != nil {
+			return nil, s.translate(err)
+		}
+		for _, row := range rows {
+			member, err := row.member()
+			if err != nil {
+				return nil, err
+			}
+			found[member.User.ID] = member
+		}
+	}
+	return found, nil
 }
 
 // Member finds a user with the account. session.ErrNotFound when there is none.

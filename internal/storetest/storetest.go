@@ -63,6 +63,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		"USR-04 parallel imports: one writes all":                  testParallelImports,
 		"an import is told what is there already":                  testOccupied,
 		"users are listed in pages, each once":                     testListing,
+		"a service of all accounts lists each user once":           testListingEverywhere,
 		"who held a name is found in generated histories":          testAttribution,
 		"heads are noted and found again":                          testHeads,
 		"messages are leased, and settled by the holder":           testOutbox,

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/salesexec/credentials/internal/access"
 	"github.com/salesexec/credentials/internal/audit"
 	"github.com/salesexec/credentials/internal/change"
 	"github.com/salesexec/credentials/internal/credential"
@@ -98,21 +99,7 @@ func testHoldTarget(t *testing.T, s *store.Store) {
 // testListing: filters and pages, in the order of ids, each user once; locked are those whose password is disabled or whose
 // attempts are delayed, and not those of whom only a session that is open is.
 func testListing(t *testing.T, s *store.Store) {
-	var users []user.User
-	at := Now()
-	for i := range 23 {
-		u := with(alex(), user.ID(fmt.Sprintf("user-%02d", i)), fmt.Sprintf("name%02d", i))
-		u.Team = user.Team(fmt.Sprintf("/region-%d/", i%3))
-		u.Password.MustChange = i%4 == 1
-		if i%5 == 2 {
-			u.Password.DisabledAt = &at
-		}
-		if i%7 == 3 {
-			u.Status = user.Disabled
-		}
-		u.DisplayName = strings.Repeat("ﷺ", 200) // many times longer when it is folded
-		users = append(users, u)
-	}
+	users, at := listedUsers(), Now()
 	create(t, s, users...)
 	blocked := func(subject, key string, until time.Time) {
 		must(t, s.UpdateThrottles(context.Background(), subject, []string{key}, func([]throttle.State) ([]throttle.State, bool) {
@@ -139,6 +126,7 @@ func testListing(t *testing.T, s *store.Store) {
 		"administrators": {credential.Filter{Role: user.Administrator}, func(int) bool { return false }},
 		"part":           {credential.Filter{Query: "ame0"}, func(i int) bool { return i < 10 }},
 		"beginning":      {credential.Filter{Query: "na"}, func(int) bool { return true }},
+		"later line":     {credential.Filter{Query: "ZO"}, func(i int) bool { return i == 5 }},
 		"no beginning":   {credential.Filter{Query: "am"}, func(int) bool { return false }},
 		"together":       {credential.Filter{Query: "name1", Team: "/region-2/", Status: user.Active, Locked: &no}, func(i int) bool { return i >= 10 && i < 20 && i%3 == 2 && i%7 != 3 && i%5 != 2 }},
 	} {
@@ -149,24 +137,68 @@ func testListing(t *testing.T, s *store.Store) {
 			}
 		}
 		for _, limit := range []int{1, 4, 50} {
-			if got := listed(t, s, c.filter, limit); !slices.Equal(got, want) {
+			if got := listed(t, s, actor(administrator("ada-1", "/")), c.filter, limit); !slices.Equal(got, want) {
 				t.Errorf("%s, pages of %d: got %v, want %v", name, limit, got, want)
 			}
 		}
 	}
 }
 
-// listed reads a list page by page, as the administrator of the company.
-func listed(t *testing.T, s *store.Store, f credential.Filter, limit int) []string {
+// listedUsers are users who differ in all that lists are narrowed by.
+func listedUsers() []user.User {
+	var users []user.User
+	at := Now()
+	for i := range 23 {
+		u := with(alex(), user.ID(fmt.Sprintf("user-%02d", i)), fmt.Sprintf("name%02d", i))
+		u.Team = user.Team(fmt.Sprintf("/region-%d/", i%3))
+		u.Password.MustChange = i%4 == 1
+		if i%5 == 2 {
+			u.Password.DisabledAt = &at
+		}
+		if i%7 == 3 {
+			u.Status = user.Disabled
+		}
+		u.DisplayName = strings.Repeat("ﷺ", 200) // many times longer when it is folded
+		if i == 5 {
+			u.DisplayName = "Zoë Marsh"
+		}
+		users = append(users, u)
+	}
+	return users
+}
+
+// testListingEverywhere: a service of all accounts lists them one after the other, each user once, with a query and without.
+func testListingEverywhere(t *testing.T, s *store.Store) {
+	create(t, s)
+	must(t, s.CreateAccount(context.Background(), user.Account{ID: "acme", Name: "Acme"}))
+	for i := range 9 { // ids that do not know of accounts
+		u := with(alex(), user.ID(fmt.Sprintf("user-%d", i)), fmt.Sprintf("name%d", i))
+		if i%2 == 0 {
+			u.AccountID = "acme"
+		}
+		must(t, s.CreateUser(context.Background(), u, event(audit.UserCreated, u)))
+	}
+	want := []string{"user-0", "user-2", "user-4", "user-6", "user-8", "user-1", "user-3", "user-5", "user-7"}
+	for _, query := range []string{"", "na", "name"} {
+		for _, limit := range []int{1, 4, 9, 50} {
+			if got := listed(t, s, access.Actor{Kind: access.Service, AllAccounts: true}, credential.Filter{Query: query}, limit); !slices.Equal(got, want) {
+				t.Errorf("%q, pages of %d: got %v, want %v", query, limit, got, want)
+			}
+		}
+	}
+}
+
+// listed reads a list page by page.
+func listed(t *testing.T, s *store.Store, by access.Actor, f credential.Filter, limit int) []string {
 	t.Helper()
 	var ids []string
 	for after := user.ID(""); ; {
-		page, err := s.Members(context.Background(), actor(administrator("ada-1", "/")), f, after, limit)
+		page, err := s.Members(context.Background(), by, f, after, limit)
 		must(t, err)
 		for _, m := range page {
 			ids, after = append(ids, string(m.User.ID)), m.User.ID
 		}
-		if len(page) < limit {
+		if len(page) < limit || len(ids) > 100 { // more than there are
 			return ids
 		}
 	}

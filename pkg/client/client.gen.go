@@ -3754,8 +3754,9 @@ type ClientInterface interface {
 
 	// ListUsers List users
 	//
-	// The users that the caller may look at, in the order of their ids. An administrator sees the users of the teams at or
-	// below the own ones, and oneself. A service needs the scope `users:read`. All filters given must match.
+	// The users that the caller may look at, in the order of their ids, for a service of all accounts one account after the
+	// other. An administrator sees the users of the teams at or below the own ones, and oneself. A service needs the scope
+	// `users:read`. All filters given must match.
 	//
 	// Corresponds with GET /admin/users (the `ListUsers` operationId).
 	ListUsers(ctx context.Context, params *ListUsersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -5039,8 +5040,9 @@ func (c *Core) LookUpUsername(ctx context.Context, username Username, params *Lo
 
 // ListUsers List users
 //
-// The users that the caller may look at, in the order of their ids. An administrator sees the users of the teams at or
-// below the own ones, and oneself. A service needs the scope `users:read`. All filters given must match.
+// The users that the caller may look at, in the order of their ids, for a service of all accounts one account after the
+// other. An administrator sees the users of the teams at or below the own ones, and oneself. A service needs the scope
+// `users:read`. All filters given must match.
 //
 // Corresponds with GET /admin/users (the `ListUsers` operationId).
 func (c *Core) ListUsers(ctx context.Context, params *ListUsersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
