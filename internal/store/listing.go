@@ -47,6 +47,13 @@ func (c *conditions) account(actor access.Actor) {
 	}
 }
 
+// team narrows to the users of a team and of those below it, if one is named; all are below the root.
+func (c *conditions) team(team user.Team) {
+	if team != "" && team != user.Root {
+		c.add(`users.team LIKE ? ESCAPE '\'`, escapeLike(string(team))+"%")
+	}
+}
+
 // teams narrows to the users of the teams that a person manages, the own one among them; an agent, who manages none, to itself.
 // What SQL cannot say shortly (nobody sees a wider reach than the own) is asked of each row afterwards.
 func (c *conditions) teams(actor access.Actor) {
@@ -55,7 +62,7 @@ func (c *conditions) teams(actor access.Actor) {
 	}
 	var teams conditions
 	for _, team := range actor.User.Reach() {
-		teams.add(`users.team LIKE ? ESCAPE '\'`, escapeLike(string(team))+"%")
+		teams.team(team)
 	}
 	if len(teams.texts) == 0 {
 		teams.add("users.id = ?", string(actor.User.ID))
@@ -110,13 +117,6 @@ func (c *conditions) locked(account string, yes bool, now time.Time) {
 	}
 	c.add(in+"("+disabled+" UNION SELECT substr(t.subject, 6) FROM throttles t WHERE t.blocked_until > ? AND t.subject LIKE 'user:%'"+
 		" AND t.key NOT LIKE t.subject || '#%')", append(values, moment(now))...)
-}
-
-// team narrows to the users of a team that was asked for.
-func (c *conditions) team(team user.Team) {
-	if team != "" && team != user.Root {
-		c.add(`users.team LIKE ? ESCAPE '\'`, escapeLike(string(team))+"%")
-	}
 }
 
 // filter narrows to what is asked for besides the query and the team.
